@@ -1,0 +1,1 @@
+"""The language: facts, topics and wire shapes. Imports nothing else of ours."""

@@ -1,0 +1,509 @@
+"""Facts of a send's life: what upstream asked, what was decided, what the servers said."""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, Recipient, RouteId, SendId
+
+# ── words ────────────────────────────────────────────────────────────────────────────────────────
+
+RefusedReason = Literal[
+    "duplicate",  # another request with this send_id was admitted before
+    "suppressed",
+    "no_basis",
+    "policy",
+    "expired",
+    "too_old",  # the send_id may have been forgotten: older than 400 days
+    "invalid",
+    "too_large",
+    "unknown_client",
+    "unknown_campaign",
+]
+SendState = Literal[
+    "admitted",  # waits for a mailbox
+    "assigned",
+    "started",  # claimed: from here on never sent again without proof
+    "unknown",
+    "accepted",
+    "delivered",
+    "failed",
+    "cancelled",
+    "expired",
+    "refused",
+    "assumed_sent",
+]
+Stage = Literal["connect", "ehlo", "tls", "auth", "mail", "rcpt", "data", "body", "claim", "dot", "request"]
+"""Where a conversation stood; `dot` is the answer to the final dot, `request` to an HTTP request."""
+Fault = Literal["recipient", "message", "mailbox", "domain", "route", "network"]
+"""Whose fault a refusal is. Only `recipient` may suppress an address."""
+ReplyClass = Literal[
+    "hard",
+    "soft",
+    "greylisted",
+    "mailbox_full",
+    "block",
+    "rate_limit",
+    "auth",
+    "policy_auth",
+    "policy_content",
+    "sender_account",
+    "protocol",
+    "network",
+    "too_large",
+    "expired",
+    "unknown",
+]
+Action = Literal["suppress", "retry", "retry_same_mailbox", "fail", "pause", "ask"]
+BasisType = Literal["express_consent", "existing_customer", "transactional", "legitimate_interest"]
+
+
+class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a server said, as it said it; addresses in `text` are replaced by `<recipient>`.
+
+    `code` is the basic SMTP code or HTTP status, 0 when nothing was said; `enhanced` like "5.1.1" or "".
+    """
+
+    provider: str
+    stage: Stage
+    code: int
+    enhanced: str = ""
+    text: str = ""
+    retry_after_seconds: int | None = None
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What a reply means, by which rule."""
+
+    reply_class: ReplyClass
+    fault: Fault
+    scope: Fault
+    action: Action
+    rule: str
+
+
+class SendRef(msgspec.Struct, frozen=True):
+    """Which send: unique by (client, send_id); the recipient finds its delivery partition."""
+
+    client: ClientId
+    send_id: SendId
+    recipient: Recipient
+
+
+class ContentRef(msgspec.Struct, frozen=True):
+    """Where a send's address and body stand: a record of send-requests, valid in one topic generation."""
+
+    topic_id: str
+    partition: int
+    offset: int
+    sha256: str
+    size_bytes: int
+
+
+class Basis(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why this person may be written to: the consent record."""
+
+    type: BasisType
+    source: str
+    captured_at: datetime
+    evidence: str = ""
+
+
+# ── inputs of the delivery stage ─────────────────────────────────────────────────────────────────
+
+
+class SendRequested(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Upstream asked for a send. Address and body stay in send-requests.
+
+    `recipient_loose` is the HMAC with plus-tag and Gmail dots removed, for complaints and unsubscribes;
+    `recipient_domain` is the address's domain in lower case, IDNA.
+    """
+
+    ref: SendRef
+    campaign: CampaignId
+    content: ContentRef
+    content_sha256: str  # of what was asked, without position: equal for an honest repetition
+    recipient_loose: Recipient
+    recipient_domain: DomainName
+    basis: Basis
+    requested_at: datetime
+    expires_at: datetime
+    not_before: datetime | None = None
+    thread_id: str = ""
+    priority: int = 5
+    recipient_country: str = ""
+    entity_type: str = ""
+    list_id: str = ""
+
+
+class RequestRejected(msgspec.Struct, frozen=True):
+    """Intake could read who asks (client, send_id) but the request cannot be a send."""
+
+    client: ClientId
+    send_id: SendId
+    reason: RefusedReason
+    detail: str
+
+
+class RouteCall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """All that a hand needs to call a route; the secret itself is named only by `secret_ref`."""
+
+    route: RouteId
+    provider: str  # an adapter's name in adapters/catalogue.py
+    host: str = ""
+    port: int = 0
+    tls: Literal["starttls", "implicit", "none"] = "starttls"
+    username: str = ""
+    secret_ref: str = ""
+    ca_file_ref: str = ""  # a PEM file of certificates to trust beside the system's; "" = system only
+    max_connections: int = 5
+
+
+class Sender(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who sends: the mailbox and what the law wants said about it."""
+
+    mailbox: MailboxAddress
+    name: str = ""
+    postal_address: str = ""
+    unsubscribe_url: str = ""  # prefix that the token is appended to; "" = none
+    bounce_domain: str = ""  # domain of the VERP return path; "" = the mailbox itself is envelope sender
+
+
+class SendAssigned(msgspec.Struct, frozen=True):
+    """The fleet stage gave attempt `attempt` to a mailbox and route, for one slot that ends."""
+
+    ref: SendRef
+    attempt: int
+    sender: Sender
+    call: RouteCall
+    not_before: datetime
+    not_after: datetime
+    quota_day: str  # the mailbox's local day, YYYY-MM-DD, whose quota holds this attempt
+    rule: str  # why this mailbox now
+
+
+class SendTurnedAway(msgspec.Struct, frozen=True):
+    """The fleet stage refuses an admitted send (unknown client or campaign, send_id of another recipient)."""
+
+    ref: SendRef
+    content: ContentRef
+    reason: RefusedReason
+    detail: str
+
+
+class SendGivenUp(msgspec.Struct, frozen=True):
+    """The fleet stage plans no further attempt: patience is over."""
+
+    ref: SendRef
+    attempt: int
+    rule: str
+
+
+class SendLapsed(msgspec.Struct, frozen=True):
+    """The fleet stage found a waiting send past its `expires_at`."""
+
+    ref: SendRef
+
+
+class CancelRequested(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Upstream or an operator wants a send not to happen. Exactly one of the three names it."""
+
+    client: ClientId
+    send_id: SendId = SendId("")
+    thread_id: str = ""
+    campaign: CampaignId = CampaignId("")
+    by: str = "upstream"
+
+
+class CancelOrdered(msgspec.Struct, frozen=True):
+    """The fleet stage passes a cancel to the recipient's partition, which alone can decide it."""
+
+    ref: SendRef
+    by: str
+
+
+class OutcomeReported(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A hand whose partition has moved tells the new owner what it saw of attempt `attempt`."""
+
+    ref: SendRef
+    attempt: int
+    outcome: "Outcome"
+
+
+# ── outcomes: what an adapter says ───────────────────────────────────────────────────────────────
+
+
+class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
+    """The server took the message (2xx at the final dot, 200 of the API)."""
+
+    provider_id: str
+    reply: Reply
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """The server said a definite no, at any stage."""
+
+    reply: Reply
+
+
+class NotSent(msgspec.Struct, frozen=True, tag="not_sent"):
+    """Provably nothing left: no connection, cut before the point of no return, or the claim was refused."""
+
+    stage: Stage
+    what: str
+
+
+class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
+    """The message may have left: a cut or silence after the claim."""
+
+    what: str
+
+
+Outcome = Accepted | Refused | NotSent | Unknown
+
+# ── what the delivery stage decides ──────────────────────────────────────────────────────────────
+
+
+class SendAdmitted(msgspec.Struct, frozen=True):
+    """The send is ours now: it will come to one recorded end."""
+
+    request: SendRequested
+
+
+class SendRefused(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A request was refused; an earlier send with the same send_id is not touched.
+
+    `request` is where the request stands in send-requests ("partition/offset"), "" when unknown.
+    """
+
+    client: ClientId
+    send_id: SendId
+    reason: RefusedReason
+    detail: str
+    request: str = ""
+    recipient: Recipient = Recipient("")
+
+
+class SendWithdrawn(msgspec.Struct, frozen=True):
+    """An admitted send was turned away by the fleet stage: it ends as refused."""
+
+    ref: SendRef
+    reason: RefusedReason
+    detail: str
+
+
+class AttemptAssigned(msgspec.Struct, frozen=True):
+    """The delivery stage took the assignment: a hand may start it."""
+
+    ref: SendRef
+    assignment: SendAssigned
+    content: ContentRef
+
+
+class SubmissionStarted(msgspec.Struct, frozen=True):
+    """The claim: written directly before the point of no return."""
+
+    ref: SendRef
+    attempt: int
+    clock: datetime  # the claiming hand's own clock
+
+
+class AttemptAccepted(msgspec.Struct, frozen=True):
+    """The provider took it."""
+
+    ref: SendRef
+    attempt: int
+    mailbox: MailboxAddress
+    route: RouteId
+    provider_id: str
+    reply: Reply
+
+
+class AttemptRefused(msgspec.Struct, frozen=True):
+    """The provider said no; `verdict` says what that means."""
+
+    ref: SendRef
+    attempt: int
+    mailbox: MailboxAddress
+    route: RouteId
+    reply: Reply
+    verdict: Verdict
+
+
+class AttemptNotSent(msgspec.Struct, frozen=True):
+    """Provably nothing left; the send waits for another attempt."""
+
+    ref: SendRef
+    attempt: int
+    mailbox: MailboxAddress
+    route: RouteId
+    stage: Stage
+    what: str
+
+
+class AttemptUnknown(msgspec.Struct, frozen=True):
+    """It may have left: never sent again by itself."""
+
+    ref: SendRef
+    attempt: int
+    mailbox: MailboxAddress
+    route: RouteId
+    what: str
+
+
+class AttemptMissed(msgspec.Struct, frozen=True):
+    """The assignment ended before the claim: given back, planned anew."""
+
+    ref: SendRef
+    attempt: int
+    mailbox: MailboxAddress
+    route: RouteId
+
+
+class SendFailed(msgspec.Struct, frozen=True):
+    """The send ends unsent: refused for good, or patience over."""
+
+    ref: SendRef
+    rule: str
+
+
+class SendCancelled(msgspec.Struct, frozen=True):
+    """The send ends before it started."""
+
+    ref: SendRef
+    by: str
+
+
+class CancelCameTooLate(msgspec.Struct, frozen=True):
+    """A cancel found the send started or ended."""
+
+    ref: SendRef
+    by: str
+    state: SendState
+
+
+class SendExpired(msgspec.Struct, frozen=True):
+    """The send ends unsent: `expires_at` passed, or its body is gone."""
+
+    ref: SendRef
+    rule: str  # expires_at | content_gone
+
+
+class SendAssumedSent(msgspec.Struct, frozen=True):
+    """No evidence about an unknown attempt in 24 h: counted as sent, never sent again."""
+
+    ref: SendRef
+    attempt: int
+
+
+class SendDelivered(msgspec.Struct, frozen=True):
+    """Accepted and no bounce within 48 h (or the provider's own delivery event)."""
+
+    ref: SendRef
+    attempt: int
+    rule: str
+
+
+class RecipientSuppressed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """No further mail to this recipient. `client` "" means for all clients."""
+
+    recipient: Recipient
+    reason: Literal["hard_bounce", "complaint", "unsubscribe", "manual"]
+    rule: str
+    client: ClientId = ClientId("")
+
+
+# ── decided by the fleet stage about sends ───────────────────────────────────────────────────────
+
+
+class SendQueued(msgspec.Struct, frozen=True):
+    """The send waits in its client's backlog."""
+
+    request: SendRequested
+
+
+class SendRequeued(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The send waits again, not before `not_before`; `mailbox` is set when it must stay with one mailbox."""
+
+    ref: SendRef
+    attempt: int
+    not_before: datetime
+    rule: str
+    gave_back: bool  # whether the attempt's quota was given back
+    mailbox: MailboxAddress = MailboxAddress("")
+
+
+class SendEnded(msgspec.Struct, frozen=True):
+    """The send leaves the backlog for good; a small tombstone remembers its send_id and recipient."""
+
+    ref: SendRef
+    attempt: int
+    state: SendState
+    gave_back: bool
+
+
+# ── what the stages see that is no Kafka record ──────────────────────────────────────────────────
+
+
+class ClaimAsked(msgspec.Struct, frozen=True):
+    """A hand stands before the point of no return; `clock` is its real clock."""
+
+    ref: SendRef
+    attempt: int
+    clock: datetime
+
+
+class OutcomeSeen(msgspec.Struct, frozen=True):
+    """A hand of this process finished attempt `attempt`."""
+
+    ref: SendRef
+    attempt: int
+    outcome: Outcome
+
+
+class PartitionResumed(msgspec.Struct, frozen=True):
+    """The partition has a new owner: attempts that were started elsewhere are unknown now."""
+
+    open_elsewhere: tuple[str, ...]  # open attempts that no hand of this process holds: "client/send_id/n"
+
+
+class Ticked(msgspec.Struct, frozen=True):
+    """A second has passed on the broker's clock."""
+
+
+class InputsLost(msgspec.Struct, frozen=True):
+    """Retention took inputs before they were decided: a person must look."""
+
+    topic: str
+    partition: int
+    first_offset: int
+    end_offset: int  # exclusive
+
+
+# ── the public answer ────────────────────────────────────────────────────────────────────────────
+
+
+class SendResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One change of a send's state, for upstream (topic send-results)."""
+
+    client: ClientId
+    send_id: SendId
+    state: SendState
+    at: datetime
+    reason: str = ""
+    detail: str = ""
+    attempt: int = 0
+    mailbox: MailboxAddress = MailboxAddress("")
+    request: str = ""
+
+
+class LetterDied(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A record could not be read: where it stands, its hash and why; never its content."""
+
+    topic: str
+    partition: int
+    offset: int
+    sha256: str
+    reason: str
+    size_bytes: int = 0

@@ -1,0 +1,200 @@
+"""The topic catalogue: every topic with its key, partition count, retention, writers and readers.
+
+Partition counts are for life: a stage refuses a topic that has another count (design section 2).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+
+DELIVERY_PARTITIONS = 32
+FLEET_PARTITIONS = 16
+REQUEST_PARTITIONS = 8
+
+MAX_RECORD_BYTES = 1_400_000  # a 700 kB message grows under JSON escaping
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic. `retention_ms` None means kept without limit; `broker_time` means LogAppendTime."""
+
+    name: str
+    about: str
+    key: str
+    partitions: int
+    retention_ms: int | None
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    facts: tuple[str, ...] = ()
+    broker_time: bool = False
+    journal: bool = False
+    segment_ms: int | None = None
+
+    def config(self, *, replicas: int = 1, flush_each_append: bool = True) -> dict[str, str]:
+        """Return the Kafka topic settings (strings, as the admin protocol wants them).
+
+        A journal on a single broker is flushed at each append: Kafka acknowledges from the page
+        cache, and a power cut could otherwise undo a claim whose mail has left (design section 2).
+        """
+        settings = {
+            "cleanup.policy": "delete",
+            "retention.ms": str(-1 if self.retention_ms is None else self.retention_ms),
+            "retention.bytes": "-1",
+            "max.message.bytes": str(MAX_RECORD_BYTES),
+            "message.timestamp.type": "LogAppendTime" if self.broker_time else "CreateTime",
+            "unclean.leader.election.enable": "false",
+            "min.insync.replicas": str(max(1, replicas - 1)),
+        }
+        if self.segment_ms is not None:
+            settings["segment.ms"] = str(self.segment_ms)
+        if self.journal and replicas == 1 and flush_each_append:
+            settings["flush.messages"] = "1"
+        return settings
+
+
+SEND_REQUESTS = Topic(
+    "send-requests",
+    "What upstream asks for: sends and cancels. The only place where addresses and bodies live.",
+    key="any",
+    partitions=REQUEST_PARTITIONS,
+    retention_ms=14 * DAY_MS,
+    writers=("upstream",),
+    readers=("intake", "hands"),
+    broker_time=True,
+)
+DELIVERY_INPUTS = Topic(
+    "delivery-inputs",
+    "What the delivery stage reads: requests, assignments, reports, cancels.",
+    key="recipient",
+    partitions=DELIVERY_PARTITIONS,
+    retention_ms=14 * DAY_MS,
+    writers=("intake", "fleet stage", "hands"),
+    readers=("delivery stage",),
+    facts=(
+        "send.requested",
+        "request.rejected",
+        "send.assigned",
+        "send.turned_away",
+        "send.given_up",
+        "send.lapsed",
+        "cancel.ordered",
+        "outcome.reported",
+    ),
+    broker_time=True,
+)
+DELIVERY_JOURNAL = Topic(
+    "delivery-journal",
+    "What the delivery stage saw and decided.",
+    key="partition",
+    partitions=DELIVERY_PARTITIONS,
+    retention_ms=None,
+    writers=("delivery stage",),
+    readers=("delivery stage", "projector", "verify"),
+    broker_time=True,
+    journal=True,
+)
+DELIVERY_TICKS = Topic(
+    "delivery-ticks",
+    "One record a second and partition: time as a fact.",
+    key="partition",
+    partitions=DELIVERY_PARTITIONS,
+    retention_ms=HOUR_MS,
+    writers=("delivery stage",),
+    readers=("delivery stage",),
+    broker_time=True,
+    segment_ms=10 * MINUTE_MS,
+)
+FLEET_INPUTS = Topic(
+    "fleet-inputs",
+    "What the fleet stage reads: admitted sends, settled attempts, cancels, the fleet file.",
+    key="client",
+    partitions=FLEET_PARTITIONS,
+    retention_ms=30 * DAY_MS,
+    writers=("delivery stage", "intake", "fleet file"),
+    readers=("fleet stage",),
+    facts=(
+        "send.admitted",
+        "attempt.accepted",
+        "attempt.refused",
+        "attempt.not_sent",
+        "attempt.unknown",
+        "attempt.missed",
+        "send.failed",
+        "send.cancelled",
+        "cancel.requested",
+        "client.declared",
+        "domain.declared",
+        "route.declared",
+        "mailbox.declared",
+    ),
+    broker_time=True,
+)
+FLEET_JOURNAL = Topic(
+    "fleet-journal",
+    "What the fleet stage saw and decided.",
+    key="partition",
+    partitions=FLEET_PARTITIONS,
+    retention_ms=None,
+    writers=("fleet stage",),
+    readers=("fleet stage", "projector", "verify"),
+    broker_time=True,
+    journal=True,
+)
+FLEET_TICKS = Topic(
+    "fleet-ticks",
+    "One record a second and partition: time as a fact.",
+    key="partition",
+    partitions=FLEET_PARTITIONS,
+    retention_ms=HOUR_MS,
+    writers=("fleet stage",),
+    readers=("fleet stage",),
+    broker_time=True,
+    segment_ms=10 * MINUTE_MS,
+)
+SEND_RESULTS = Topic(
+    "send-results",
+    "The answer to upstream: every change of a send's state, with its reason.",
+    key="send",
+    partitions=REQUEST_PARTITIONS,
+    retention_ms=30 * DAY_MS,
+    writers=("delivery stage",),
+    readers=("upstream",),
+    facts=("send.result",),
+)
+DEAD_LETTERS = Topic(
+    "dead-letters",
+    "What could not be read: position, hash and reason, never content.",
+    key="source topic",
+    partitions=1,
+    retention_ms=90 * DAY_MS,
+    writers=("intake", "delivery stage", "fleet stage"),
+    readers=("projector", "operators"),
+    facts=("letter.died",),
+)
+
+CATALOGUE: Mapping[str, Topic] = {
+    t.name: t
+    for t in (
+        SEND_REQUESTS,
+        DELIVERY_INPUTS,
+        DELIVERY_JOURNAL,
+        DELIVERY_TICKS,
+        FLEET_INPUTS,
+        FLEET_JOURNAL,
+        FLEET_TICKS,
+        SEND_RESULTS,
+        DEAD_LETTERS,
+    )
+}
+
+Stage = Literal["delivery", "fleet"]
+
+
+def partition_of(key: bytes, count: int) -> int:
+    """Return the partition of `key` among `count`: our own hash, never a client's default."""
+    return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") % count
