@@ -1,0 +1,1 @@
+"""The doors: one file = one outside system; imports schemas only."""

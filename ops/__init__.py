@@ -1,0 +1,1 @@
+"""The workshop: commands, demo, embedded servers."""

@@ -1,0 +1,1 @@
+"""The log, the minds and the hands."""
