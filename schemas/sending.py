@@ -110,6 +110,37 @@ class Basis(msgspec.Struct, frozen=True, omit_defaults=True):
     evidence: str = ""
 
 
+# ── outcomes: what an adapter says ───────────────────────────────────────────────────────────────
+
+
+class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
+    """The server took the message (2xx at the final dot, 200 of the API)."""
+
+    provider_id: str
+    reply: Reply
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """The server said a definite no, at any stage."""
+
+    reply: Reply
+
+
+class NotSent(msgspec.Struct, frozen=True, tag="not_sent"):
+    """Provably nothing left: no connection, cut before the point of no return, or the claim was refused."""
+
+    stage: Stage
+    what: str
+
+
+class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
+    """The message may have left: a cut or silence after the claim."""
+
+    what: str
+
+
+Outcome = Accepted | Refused | NotSent | Unknown
+
 # ── inputs of the delivery stage ─────────────────────────────────────────────────────────────────
 
 
@@ -228,39 +259,8 @@ class OutcomeReported(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ref: SendRef
     attempt: int
-    outcome: "Outcome"
+    outcome: Outcome
 
-
-# ── outcomes: what an adapter says ───────────────────────────────────────────────────────────────
-
-
-class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
-    """The server took the message (2xx at the final dot, 200 of the API)."""
-
-    provider_id: str
-    reply: Reply
-
-
-class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """The server said a definite no, at any stage."""
-
-    reply: Reply
-
-
-class NotSent(msgspec.Struct, frozen=True, tag="not_sent"):
-    """Provably nothing left: no connection, cut before the point of no return, or the claim was refused."""
-
-    stage: Stage
-    what: str
-
-
-class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
-    """The message may have left: a cut or silence after the claim."""
-
-    what: str
-
-
-Outcome = Accepted | Refused | NotSent | Unknown
 
 # ── what the delivery stage decides ──────────────────────────────────────────────────────────────
 
@@ -423,24 +423,45 @@ class SendQueued(msgspec.Struct, frozen=True):
     request: SendRequested
 
 
+class Release(msgspec.Struct, frozen=True):
+    """An attempt's mailbox is free again from `free_at` on; `gave_back` returns its quota of `quota_day`."""
+
+    mailbox: MailboxAddress
+    quota_day: str
+    gave_back: bool
+    free_at: datetime
+
+
 class SendRequeued(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The send waits again, not before `not_before`; `mailbox` is set when it must stay with one mailbox."""
+    """The send waits again, not before `not_before`; `stay_with` is set when one mailbox must carry it."""
 
     ref: SendRef
     attempt: int
     not_before: datetime
     rule: str
-    gave_back: bool  # whether the attempt's quota was given back
-    mailbox: MailboxAddress = MailboxAddress("")
+    counts: bool  # whether the attempt counts against patience
+    release: Release | None = None
+    stay_with: MailboxAddress = MailboxAddress("")
 
 
-class SendEnded(msgspec.Struct, frozen=True):
-    """The send leaves the backlog for good; a small tombstone remembers its send_id and recipient."""
+class SendEnded(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The send leaves the backlog; a tombstone remembers its send_id and recipient.
+
+    State "unknown" is no end yet: a proven refusal may still bring the send back.
+    """
 
     ref: SendRef
     attempt: int
     state: SendState
-    gave_back: bool
+    release: Release | None = None
+
+
+class CancelNoted(msgspec.Struct, frozen=True):
+    """A cancel came before its send: the send is cancelled as soon as it is known."""
+
+    client: ClientId
+    send_id: SendId
+    by: str
 
 
 # ── what the stages see that is no Kafka record ──────────────────────────────────────────────────
@@ -470,6 +491,13 @@ class PartitionResumed(msgspec.Struct, frozen=True):
 
 class Ticked(msgspec.Struct, frozen=True):
     """A second has passed on the broker's clock."""
+
+
+class HourDone(msgspec.Struct, frozen=True):
+    """All that was due in this hour (UTC, "YYYY-MM-DDTHH") in one shard has been decided."""
+
+    hour: str
+    shard: int
 
 
 class InputsLost(msgspec.Struct, frozen=True):

@@ -1,0 +1,109 @@
+"""Which class stands behind (type, version), and how older versions are raised to the newest.
+
+A published shape is never edited: a new shape is a new version with an upcaster on dicts, which runs
+before any class is built. Upcasters of one type form an unbroken chain.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from schemas import fleet, sending
+from schemas.entry import Decided, Seen
+from schemas.envelope import Unreadable
+
+Fact = msgspec.Struct
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+
+_CLASSES: tuple[type[Fact], ...] = (
+    sending.SendRequested,
+    sending.RequestRejected,
+    sending.SendAssigned,
+    sending.SendTurnedAway,
+    sending.SendGivenUp,
+    sending.SendLapsed,
+    sending.CancelRequested,
+    sending.CancelOrdered,
+    sending.CancelNoted,
+    sending.OutcomeReported,
+    sending.SendAdmitted,
+    sending.SendRefused,
+    sending.SendWithdrawn,
+    sending.AttemptAssigned,
+    sending.SubmissionStarted,
+    sending.AttemptAccepted,
+    sending.AttemptRefused,
+    sending.AttemptNotSent,
+    sending.AttemptUnknown,
+    sending.AttemptMissed,
+    sending.SendFailed,
+    sending.SendCancelled,
+    sending.CancelCameTooLate,
+    sending.SendExpired,
+    sending.SendAssumedSent,
+    sending.SendDelivered,
+    sending.RecipientSuppressed,
+    sending.SendQueued,
+    sending.SendRequeued,
+    sending.SendEnded,
+    sending.ClaimAsked,
+    sending.OutcomeSeen,
+    sending.PartitionResumed,
+    sending.Ticked,
+    sending.HourDone,
+    sending.InputsLost,
+    sending.SendResult,
+    sending.LetterDied,
+    fleet.ClientDeclared,
+    fleet.DomainDeclared,
+    fleet.RouteDeclared,
+    fleet.MailboxDeclared,
+)
+
+
+def _wire_name(cls: type[Fact]) -> str:
+    """MailboxPaused → mailbox.paused; AttemptNotSent → attempt.not_sent."""
+    first, *rest = re.findall(r"[A-Z][a-z]*", cls.__name__)
+    return ".".join(filter(None, (first.lower(), "_".join(word.lower() for word in rest))))
+
+
+CLASS_OF: Mapping[str, type[Fact]] = {_wire_name(cls): cls for cls in _CLASSES}
+TYPE_OF: Mapping[type[Fact], str] = {cls: name for name, cls in CLASS_OF.items()}
+VERSION_OF: Mapping[str, int] = dict.fromkeys(CLASS_OF, 1)
+UPCASTERS: Mapping[tuple[str, int], Upcaster] = {}
+"""(type, version) → the function that makes version + 1 of it."""
+
+
+def data_of(fact: Fact) -> dict[str, Any]:
+    """Return the fact's data as plain JSON values; times stay datetimes for the encoder."""
+    data: dict[str, Any] = msgspec.to_builtins(fact, builtin_types=(datetime,))
+    return data
+
+
+def fact_of(type_: str, version: int, data: dict[str, Any]) -> Fact:
+    """Return the fact under (type, version), raised to the newest version. Raises Unreadable."""
+    cls = CLASS_OF.get(type_)
+    if cls is None:
+        raise Unreadable(f"unknown type {type_!r}")
+    if not 1 <= version <= VERSION_OF[type_]:
+        raise Unreadable(f"{type_} version {version} is not known here (newest: {VERSION_OF[type_]})")
+    for step in range(version, VERSION_OF[type_]):
+        data = UPCASTERS[type_, step](data)
+    try:
+        return msgspec.convert(data, cls)
+    except msgspec.ValidationError as error:
+        raise Unreadable(f"{type_} v{version}: {error}") from error
+
+
+def decided(fact: Fact) -> Decided:
+    """Return the fact as an entry carries it."""
+    name = TYPE_OF[type(fact)]
+    return Decided(name, VERSION_OF[name], data_of(fact))
+
+
+def fact_in(record: Decided | Seen) -> Fact:
+    """Return the fact that an entry carries. Raises Unreadable."""
+    return fact_of(record.type, record.v, record.data)
