@@ -1,0 +1,1 @@
+"""The log: exactly-once decisions on an at-least-once engine (design section 2)."""

@@ -1,0 +1,90 @@
+"""Topics on the cluster: made by us from the catalogue, checked before use."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from schemas.topics import Topic
+from streams.log.kafka import Connection
+
+UNKNOWN_TOPIC = 3
+ALREADY_EXISTS = 36
+
+
+class TopicsWrong(Exception):
+    """A topic is missing or has another partition count than the catalogue. The text says what to do."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A topic as the cluster has it. `topic_id` changes when a topic is deleted and made again."""
+
+    topic_id: str
+    partitions: int
+
+
+def _admin(connection: Connection) -> AdminClient:
+    names = {"sasl_plain_username": "sasl.username", "sasl_plain_password": "sasl.password",
+             "sasl_mechanism": "sasl.mechanism", "security_protocol": "security.protocol"}
+    security = {names[k]: v for k, v in connection.security.items() if k in names}
+    return AdminClient({"bootstrap.servers": connection.bootstrap, "log_level": 0, **security})
+
+
+def describe(connection: Connection, names: Iterable[str]) -> dict[str, Found | None]:
+    """Return each topic as it stands, None when it does not exist. Blocks; raises KafkaException."""
+    wanted = list(names)
+    futures = _admin(connection).describe_topics(TopicCollection(wanted), request_timeout=15)
+    found: dict[str, Found | None] = {}
+    for name, future in futures.items():
+        try:
+            topic = future.result()
+        except KafkaException as error:
+            if error.args[0].code() != UNKNOWN_TOPIC:
+                raise
+            found[name] = None
+        else:
+            found[name] = Found(str(topic.topic_id), len(topic.partitions))
+    return found
+
+
+def create(connection: Connection, topics: Mapping[str, tuple[int, dict[str, str]]], replicas: int = 1) -> None:
+    """Make the topics {name: (partitions, settings)} that do not exist yet. Blocks; raises KafkaException."""
+    new = [NewTopic(name, count, replicas, config=config) for name, (count, config) in topics.items()]
+    for future in _admin(connection).create_topics(new, request_timeout=30).values():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() != ALREADY_EXISTS:
+                raise
+
+
+def delete(connection: Connection, names: Iterable[str]) -> None:
+    """Delete topics. Blocks; raises KafkaException."""
+    for future in _admin(connection).delete_topics(list(names), request_timeout=30).values():
+        future.result()
+
+
+def check(connection: Connection, wanted: Mapping[str, Topic]) -> dict[str, str]:
+    """Return {name on the cluster: topic id}. Raises TopicsWrong: counts are for life."""
+    ids: dict[str, str] = {}
+    for name, found in describe(connection, wanted).items():
+        topic = wanted[name]
+        if found is None:
+            raise TopicsWrong(f"topic {name} does not exist: run `mailfleet topics` to make the topics.")
+        if found.partitions != topic.partitions:
+            raise TopicsWrong(
+                f"topic {name} has {found.partitions} partitions, the catalogue says {topic.partitions}: counts "
+                "are for life. Use the cluster that this fleet began on, or another topic prefix."
+            )
+        ids[name] = found.topic_id
+    return ids
+
+
+CHANGELOG_CONFIG = {
+    "cleanup.policy": "compact",
+    "min.compaction.lag.ms": str(7 * 24 * 3_600_000),
+    "max.message.bytes": "1400000",
+}
+"""A zombie's old row behind a good one must not be the one that compaction keeps (design section 2)."""
