@@ -9,7 +9,7 @@ import msgspec
 
 from schemas.registry import Fact
 from schemas.topics import Topic
-from streams.log.tables import RowKey, Rows
+from streams.log.rows import RowKey, Rows
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from schemas.topics import DEAD_LETTERS, Topic, partition_of
 from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Record, Writer
 from streams.log.mind import Mind, Outgoing
 from streams.log.position import BEGINNING, Position
-from streams.log.tables import POSITION, RowNotStored, Rows, RowStore, key_text, mark_of
+from streams.log.rows import POSITION, RowNotStored, Rows, RowStore, key_text, mark_of
 
 log = logging.getLogger(__name__)
 

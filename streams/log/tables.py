@@ -1,70 +1,12 @@
-"""Rows and their marks: the Faust table that a zombie's late write cannot turn back.
-
-A stored row is `{"m": mark, "r": row}`; the mark is the seq of the last entry folded into it. Row keys
-are `partition|kind|id`, because Faust's memory store keeps all partitions in one dict.
-"""
+"""The Faust table that a zombie's late write cannot turn back, and rows stored in it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Mapping
+from typing import Any
 
 import faust
-import msgspec
-import orjson
 
-from schemas.envelope import to_wire
-
-RowKey = tuple[str, str]
-"""(kind, id) within one partition."""
-POSITION: RowKey = ("position", "")
-MAX_ROW_BYTES = 100_000
-
-
-class RowTooLarge(Exception):
-    """A row grew past 100 kB; the stage's rows must be cut smaller."""
-
-
-class RowNotStored(Exception):
-    """A changelog write was not acknowledged; no position may be written over it."""
-
-
-def key_text(partition: int, key: RowKey) -> bytes:
-    """Return the key under which a row is stored."""
-    return f"{partition}|{key[0]}|{key[1]}".encode()
-
-
-def key_parts(raw: bytes) -> tuple[int, RowKey]:
-    """Return (partition, (kind, id)) of a stored key."""
-    partition, kind, id_ = raw.decode().split("|", 2)
-    return int(partition), (kind, id_)
-
-
-def mark_of(stored: bytes) -> int:
-    """Return the mark of a stored row."""
-    return int(orjson.loads(stored)["m"])
-
-
-def encode_row(mark: int, row: msgspec.Struct) -> bytes:
-    """Return the stored form. Raises RowTooLarge."""
-    raw = b'{"m":%d,"r":%b}' % (mark, to_wire(row))
-    if len(raw) > MAX_ROW_BYTES:
-        raise RowTooLarge(f"a {type(row).__name__} row has {len(raw)} bytes")
-    return raw
-
-
-def newer_only(
-    records: Iterable[tuple[bytes, bytes]], held: Callable[[bytes], bytes | None]
-) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the records whose mark is not below the mark held for their key, in order."""
-    best: dict[bytes, int] = {}
-    for key, value in records:
-        if key not in best:
-            stored = held(key)
-            best[key] = -1 if stored is None else mark_of(stored)
-        mark = mark_of(value)
-        if mark >= best[key]:
-            best[key] = mark
-            yield key, value
+from streams.log.rows import RowNotStored, key_parts, mark_of
 
 
 class MarkedTable(faust.Table):
@@ -103,19 +45,6 @@ class MarkedTable(faust.Table):
         return future
 
 
-class RowStore(Protocol):
-    """Where rows stand between entries: a Faust table, or a dict in tests of the mind."""
-
-    def get(self, key: bytes) -> bytes | None:
-        """Return the stored row."""
-
-    def items(self, partition: int) -> Iterable[tuple[bytes, bytes]]:
-        """Return all rows of a partition."""
-
-    async def write(self, partition: int, rows: Mapping[bytes, bytes]) -> None:
-        """Store rows; return after each acknowledgement was looked at. Raises RowNotStored."""
-
-
 class FaustRows:
     """A RowStore on a MarkedTable. `write` must be called inside the agent's loop for that partition."""
 
@@ -145,67 +74,3 @@ class FaustRows:
                     await future
         except Exception as error:  # noqa: BLE001 - Faust hands on whatever its producer raised
             raise RowNotStored(f"partition {partition}: a row write failed: {error!r}") from error
-
-
-class Rows:
-    """One partition's rows: what was folded but not yet stored lies over the store."""
-
-    def __init__(self, store: RowStore, partition: int, types: Mapping[str, type[msgspec.Struct]]) -> None:
-        self._store = store
-        self._partition = partition
-        self._types = types
-        self._unstored: dict[RowKey, tuple[int, msgspec.Struct]] = {}
-
-    def held(self, key: RowKey) -> tuple[int, msgspec.Struct | None]:
-        """Return (mark, row); (0, None) when there is none."""
-        if key in self._unstored:
-            return self._unstored[key]
-        raw = self._store.get(key_text(self._partition, key))
-        return (0, None) if raw is None else self._decode(key, raw)
-
-    def get(self, key: RowKey) -> msgspec.Struct | None:
-        """Return the row."""
-        return self.held(key)[1]
-
-    def put(self, key: RowKey, mark: int, row: msgspec.Struct) -> None:
-        """Take a folded row; `flush` stores it later."""
-        self._unstored[key] = (mark, row)
-
-    def all(self) -> Iterator[tuple[RowKey, msgspec.Struct]]:
-        """Yield every row of the partition."""
-        for raw_key, raw in self._store.items(self._partition):
-            _, key = key_parts(raw_key)
-            if key not in self._unstored and key[0] in self._types:
-                yield key, self._decode(key, raw)[1]
-        for key, (_, row) in self._unstored.items():
-            yield key, row
-
-    def again(self, lower: Mapping[bytes, int]) -> None:
-        """Have those rows written once more whose last changelog record has a lower mark than the row held."""
-        for raw_key, mark in lower.items():
-            _, key = key_parts(raw_key)
-            held, row = self.held(key) if key[0] in self._types else (0, None)
-            if row is not None and held > mark:
-                self._unstored.setdefault(key, (held, row))
-
-    async def flush(self) -> None:
-        """Store all that is not stored. Must run inside the agent's loop. Raises RowNotStored."""
-        if not self._unstored:
-            return
-        going = dict(self._unstored)
-        await self._store.write(
-            self._partition,
-            {key_text(self._partition, key): encode_row(mark, row) for key, (mark, row) in going.items()},
-        )
-        for key, value in going.items():
-            if self._unstored.get(key) is value:
-                del self._unstored[key]
-
-    @property
-    def unstored(self) -> int:
-        """How many rows wait to be stored."""
-        return len(self._unstored)
-
-    def _decode(self, key: RowKey, raw: bytes) -> tuple[int, msgspec.Struct]:
-        stored = orjson.loads(raw)
-        return stored["m"], msgspec.convert(stored["r"], self._types[key[0]])

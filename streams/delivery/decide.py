@@ -1,0 +1,270 @@
+"""What the delivery stage decides: fact → function, as a table at the end."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from schemas.ids import ClientId, SendId
+from schemas.registry import Fact
+from schemas.sending import (
+    Accepted,
+    AttemptAccepted,
+    AttemptAssigned,
+    AttemptMissed,
+    AttemptNotSent,
+    AttemptRefused,
+    AttemptUnknown,
+    CancelCameTooLate,
+    CancelOrdered,
+    ClaimAsked,
+    HourDone,
+    NotSent,
+    OutcomeReported,
+    OutcomeSeen,
+    PartitionResumed,
+    RecipientSuppressed,
+    Refused,
+    RefusedReason,
+    RequestRejected,
+    SendAdmitted,
+    SendAssigned,
+    SendAssumedSent,
+    SendCancelled,
+    SendDelivered,
+    SendExpired,
+    SendFailed,
+    SendGivenUp,
+    SendLapsed,
+    SendRef,
+    SendRefused,
+    SendRequested,
+    SendTurnedAway,
+    SendWithdrawn,
+    SubmissionStarted,
+    Ticked,
+    Unknown,
+)
+from streams.delivery.state import (
+    DUE_SHARDS,
+    REMEMBERED,
+    DeliveryState,
+    Due,
+    RecipientRow,
+    hour_text,
+)
+from streams.delivery.verdict import verdict
+
+WAITING = ("admitted", "assigned")
+UNSETTLED = ("assigned", "started", "unknown")
+
+
+# ── admission ────────────────────────────────────────────────────────────────────────────────────
+
+
+def requested(state: DeliveryState, fact: SendRequested, at: datetime) -> list[Fact]:
+    """Admit a request or refuse it; a refusal does not touch an earlier send of that send_id."""
+    why = refusal(state, fact, at)
+    if why is None:
+        return [SendAdmitted(fact)]
+    reason, detail = why
+    where = f"{fact.content.partition}/{fact.content.offset}"
+    return [SendRefused(fact.ref.client, fact.ref.send_id, reason, detail, where, fact.ref.recipient)]
+
+
+def refusal(state: DeliveryState, fact: SendRequested, at: datetime) -> tuple[RefusedReason, str] | None:
+    """Return (reason, detail) when the request must be refused."""
+    known = state.send(fact.ref)
+    if known is not None:
+        same = known.request.content_sha256 == fact.content_sha256
+        return "duplicate", "the same request again" if same else "this send_id was used with other content"
+    if fact.requested_at < at - REMEMBERED:
+        return "too_old", f"requested {fact.requested_at:%Y-%m-%d}; a send_id is remembered {REMEMBERED.days} days"
+    if fact.expires_at <= at:
+        return "expired", f"expires_at {fact.expires_at:%Y-%m-%dT%H:%M:%SZ} has passed"
+    held = suppressed(state.recipient(fact.ref.recipient), fact.ref.client)
+    if held:
+        return "suppressed", held
+    return None
+
+
+def suppressed(row: RecipientRow, client: ClientId) -> str:
+    """Return why this client may not write to the recipient, "" when it may."""
+    return next((s.reason for s in row.suppressions if s.client in ("", client)), "")
+
+
+def rejected(_state: DeliveryState, fact: RequestRejected, _at: datetime) -> list[Fact]:
+    """Answer a request that intake could not make a send of."""
+    return [SendRefused(fact.client, fact.send_id, fact.reason, fact.detail)]
+
+
+# ── assignment and claim ─────────────────────────────────────────────────────────────────────────
+
+
+def assigned(state: DeliveryState, fact: SendAssigned, at: datetime) -> list[Fact]:
+    """Take an assignment for a send that waits for exactly this attempt."""
+    row = state.send(fact.ref)
+    if row is None or row.state != "admitted" or fact.attempt != row.attempt + 1:
+        return []
+    taken = AttemptAssigned(fact.ref, fact, row.request.content)
+    if at >= fact.not_after:
+        return [taken, _missed(fact.ref, fact)]
+    return [taken]
+
+
+def _missed(ref: SendRef, assignment: SendAssigned) -> AttemptMissed:
+    return AttemptMissed(ref, assignment.attempt, assignment.sender.mailbox, assignment.call.route)
+
+
+def claimed(state: DeliveryState, fact: ClaimAsked, _at: datetime) -> list[Fact]:
+    """Say yes (SubmissionStarted) only if the attempt is still wanted now, by the hand's own clock."""
+    row = state.send(fact.ref)
+    if row is None or row.state != "assigned" or row.attempt != fact.attempt or row.assignment is None:
+        return []
+    if suppressed(state.recipient(fact.ref.recipient), fact.ref.client):
+        return [SendCancelled(fact.ref, "suppression")]
+    if fact.clock >= row.assignment.not_after:
+        return [_missed(fact.ref, row.assignment)]
+    if fact.clock < row.assignment.not_before:
+        return []
+    return [SubmissionStarted(fact.ref, fact.attempt, fact.clock)]
+
+
+# ── outcomes ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def outcome(state: DeliveryState, fact: OutcomeSeen | OutcomeReported, _at: datetime) -> list[Fact]:
+    """Settle an attempt, once: a second outcome, or one of an older attempt, changes nothing."""
+    row = state.send(fact.ref)
+    if row is None or row.assignment is None or row.attempt != fact.attempt or row.state not in UNSETTLED:
+        return []
+    box, route = row.assignment.sender.mailbox, row.assignment.call.route
+    match fact.outcome:
+        case Accepted(provider_id, reply):
+            return [AttemptAccepted(fact.ref, fact.attempt, box, route, provider_id, reply)]
+        case Refused(reply):
+            said = verdict(reply)
+            refused: list[Fact] = [AttemptRefused(fact.ref, fact.attempt, box, route, reply, said)]
+            return refused + _consequences(state, fact.ref, said.action, said.rule)
+        case NotSent(stage, what):
+            if row.state == "assigned" and what == "content_gone":
+                return [
+                    AttemptNotSent(fact.ref, fact.attempt, box, route, stage, what),
+                    SendExpired(fact.ref, "content_gone"),
+                ]
+            return [AttemptNotSent(fact.ref, fact.attempt, box, route, stage, what)]
+        case Unknown(what):
+            if row.state == "unknown":
+                return []
+            return [AttemptUnknown(fact.ref, fact.attempt, box, route, what)]
+
+
+def _consequences(state: DeliveryState, ref: SendRef, action: str, rule: str) -> list[Fact]:
+    if action == "fail":
+        return [SendFailed(ref, rule)]
+    if action == "suppress":
+        stop: list[Fact] = [SendFailed(ref, rule), RecipientSuppressed(ref.recipient, "hard_bounce", rule)]
+        return stop + _cancel_others(state, ref)
+    return []
+
+
+def _cancel_others(state: DeliveryState, ref: SendRef) -> list[Fact]:
+    """Cancel what else waits for a recipient that is suppressed now."""
+    found: list[Fact] = []
+    for name in state.recipient(ref.recipient).waiting:
+        client, _, send_id = name.partition("/")
+        row = state.send_named(name)
+        if row is not None and row.state in WAITING and name != f"{ref.client}/{ref.send_id}":
+            found.append(SendCancelled(SendRef(ClientId(client), SendId(send_id), ref.recipient), "suppression"))
+    return found
+
+
+def resumed(state: DeliveryState, fact: PartitionResumed, _at: datetime) -> list[Fact]:
+    """Attempts that were started and that nobody here holds may have left: unknown."""
+    found: list[Fact] = []
+    for key in fact.open_elsewhere:
+        name, _, attempt = key.rpartition("/")
+        row = state.send_named(name)
+        if row is None or row.state != "started" or row.attempt != int(attempt) or row.assignment is None:
+            continue
+        box, route = row.assignment.sender.mailbox, row.assignment.call.route
+        found.append(AttemptUnknown(row.request.ref, row.attempt, box, route, "the process that sent it is gone"))
+    return found
+
+
+# ── ends that others decide ──────────────────────────────────────────────────────────────────────
+
+
+def cancel_ordered(state: DeliveryState, fact: CancelOrdered, _at: datetime) -> list[Fact]:
+    """Cancel what has not started."""
+    row = state.send(fact.ref)
+    if row is None:
+        return []
+    if row.state in WAITING:
+        return [SendCancelled(fact.ref, fact.by)]
+    return [CancelCameTooLate(fact.ref, fact.by, row.state)]
+
+
+def turned_away(state: DeliveryState, fact: SendTurnedAway, _at: datetime) -> list[Fact]:
+    """The fleet stage does not take it."""
+    row = state.send(fact.ref)
+    if row is None or row.state != "admitted" or row.request.content != fact.content:
+        return []
+    return [SendWithdrawn(fact.ref, fact.reason, fact.detail)]
+
+
+def given_up(state: DeliveryState, fact: SendGivenUp, _at: datetime) -> list[Fact]:
+    """Patience is over."""
+    row = state.send(fact.ref)
+    return [SendFailed(fact.ref, fact.rule)] if row is not None and row.state == "admitted" else []
+
+
+def lapsed(state: DeliveryState, fact: SendLapsed, _at: datetime) -> list[Fact]:
+    """Its time is over."""
+    row = state.send(fact.ref)
+    return [SendExpired(fact.ref, "expires_at")] if row is not None and row.state == "admitted" else []
+
+
+# ── time ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ticked(state: DeliveryState, _fact: Ticked, at: datetime) -> list[Fact]:
+    """Decide one shard of one past hour: what stayed unknown, what had no bounce."""
+    cursor = state.cursor()
+    if cursor is None:
+        return [HourDone(hour_text(at - timedelta(hours=1)), DUE_SHARDS - 1)]
+    hour, shard = cursor.hour, cursor.shard + 1
+    if shard == DUE_SHARDS:
+        hour, shard = hour_text(datetime.fromisoformat(hour + ":00:00+00:00") + timedelta(hours=1)), 0
+    if hour >= hour_text(at):
+        return []
+    due: list[Fact] = [f for item in state.due(hour, shard) for f in _come_due(state, item)]
+    return [*due, HourDone(hour, shard)]
+
+
+def _come_due(state: DeliveryState, due: Due) -> list[Fact]:
+    row = state.send(due.ref)
+    if row is None or row.attempt != due.attempt:
+        return []
+    if due.what == "assume_sent" and row.state == "unknown":
+        return [SendAssumedSent(due.ref, due.attempt)]
+    if due.what == "assume_delivered" and row.state == "accepted":
+        return [SendDelivered(due.ref, due.attempt, "no bounce in 48 h")]
+    return []
+
+
+Decision = Callable[[DeliveryState, Any, datetime], list[Fact]]
+DECISIONS: Mapping[type[Fact], Decision] = {
+    SendRequested: requested,
+    RequestRejected: rejected,
+    SendAssigned: assigned,
+    ClaimAsked: claimed,
+    OutcomeSeen: outcome,
+    OutcomeReported: outcome,
+    PartitionResumed: resumed,
+    CancelOrdered: cancel_ordered,
+    SendTurnedAway: turned_away,
+    SendGivenUp: given_up,
+    SendLapsed: lapsed,
+    Ticked: ticked,
+}
+
