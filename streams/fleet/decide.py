@@ -1,0 +1,224 @@
+"""What the fleet stage decides: fact → function, as a table at the end."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, Pace, RouteDeclared
+from schemas.ids import MailboxAddress
+from schemas.registry import Fact
+from schemas.sending import (
+    AttemptAccepted,
+    AttemptMissed,
+    AttemptNotSent,
+    AttemptRefused,
+    AttemptUnknown,
+    CancelNoted,
+    CancelOrdered,
+    CancelRequested,
+    Release,
+    SendAdmitted,
+    SendAssumedSent,
+    SendCancelled,
+    SendEnded,
+    SendExpired,
+    SendGivenUp,
+    SendQueued,
+    SendRef,
+    SendRequeued,
+    SendState,
+    SendTurnedAway,
+    SendWithdrawn,
+    Ticked,
+)
+from streams.fleet.choose import plan
+from streams.fleet.pace import gap
+from streams.fleet.retry import again_at
+from streams.fleet.state import BacklogRow, FleetState
+
+FINAL_ACTIONS = ("suppress", "fail")
+MAILBOX_PAUSE = timedelta(hours=1)
+"""How long a mailbox is left out after a refusal that is its own fault."""
+
+
+# ── the fleet file ───────────────────────────────────────────────────────────────────────────────
+
+
+def declared(
+    state: FleetState, fact: ClientDeclared | DomainDeclared | RouteDeclared | MailboxDeclared, _at: datetime
+) -> list[Fact]:
+    """Take a declaration that differs from what is known."""
+    row = state.get(declared_key(fact))
+    return [] if row is not None and getattr(row, "declared", None) == fact else [fact]
+
+
+def declared_key(fact: ClientDeclared | DomainDeclared | RouteDeclared | MailboxDeclared) -> tuple[str, str]:
+    """The row that a declaration stands in."""
+    match fact:
+        case ClientDeclared():
+            return "client", fact.client
+        case DomainDeclared():
+            return "domain", f"{fact.client}/{fact.domain}"
+        case RouteDeclared():
+            return "route", f"{fact.client}/{fact.route}"
+        case MailboxDeclared():
+            return "mailbox", fact.mailbox
+
+
+# ── the backlog ──────────────────────────────────────────────────────────────────────────────────
+
+
+def admitted(state: FleetState, fact: SendAdmitted, _at: datetime) -> list[Fact]:
+    """Queue an admitted send, or turn it away."""
+    request = fact.request
+    ref = request.ref
+    known = state.backlog(_id(ref))
+    if known is not None:
+        if known.recipient == ref.recipient:
+            return []
+        return [SendTurnedAway(ref, request.content, "invalid", "this send_id was used for another recipient")]
+    client = state.client(ref.client)
+    if client is None:
+        return [SendTurnedAway(ref, request.content, "unknown_client", f"no client {ref.client} is declared")]
+    if request.campaign not in client.declared.campaigns:
+        return [SendTurnedAway(ref, request.content, "unknown_campaign", f"no campaign {request.campaign}")]
+    early = state.cancelled_early(_id(ref))
+    if early is not None:
+        return [SendQueued(request), CancelOrdered(ref, early.by)]
+    return [SendQueued(request)]
+
+
+def _id(ref: SendRef) -> str:
+    return f"{ref.client}/{ref.send_id}"
+
+
+def _pace(state: FleetState, ref: SendRef) -> Pace:
+    client = state.client(ref.client)
+    return Pace() if client is None else client.declared.pace
+
+
+def _open_row(state: FleetState, ref: SendRef, attempt: int) -> BacklogRow | None:
+    """The send's row if this attempt is the one that is out (or unknown)."""
+    row = state.backlog(_id(ref))
+    if row is None or row.recipient != ref.recipient or row.attempt != attempt:
+        return None
+    return row if row.state in ("assigned", "unknown") else None
+
+
+def _release(state: FleetState, row: BacklogRow, ref: SendRef, at: datetime, *, gave_back: bool) -> Release | None:
+    """Free the mailbox of the attempt that is out; an unknown one was freed already and only gives back."""
+    if not row.mailbox:
+        return None
+    return Release(row.mailbox, row.quota_day, gave_back, at + gap(_pace(state, ref), ref.send_id))
+
+
+def accepted(state: FleetState, fact: AttemptAccepted, at: datetime) -> list[Fact]:
+    """The attempt succeeded: its quota is spent."""
+    row = _open_row(state, fact.ref, fact.attempt)
+    return [] if row is None else [_end(state, row, fact.ref, "accepted", at, gave_back=False)]
+
+
+def unknown(state: FleetState, fact: AttemptUnknown, at: datetime) -> list[Fact]:
+    """The attempt may have left: its quota is kept, its mailbox goes on."""
+    row = _open_row(state, fact.ref, fact.attempt)
+    if row is None or row.state == "unknown":
+        return []
+    return [_end(state, row, fact.ref, "unknown", at, gave_back=False)]
+
+
+def _end(
+    state: FleetState, row: BacklogRow, ref: SendRef, end: SendState, at: datetime, *, gave_back: bool
+) -> SendEnded:
+    return SendEnded(ref, row.attempt, end, _release(state, row, ref, at, gave_back=gave_back))
+
+
+def refused(state: FleetState, fact: AttemptRefused, at: datetime) -> list[Fact]:
+    """A definite no: ended for good, or again later while patience lasts."""
+    row = _open_row(state, fact.ref, fact.attempt)
+    if row is None:
+        return []
+    if fact.verdict.action in FINAL_ACTIONS:
+        return [_end(state, row, fact.ref, "failed", at, gave_back=True)]
+    when = again_at(_pace(state, fact.ref), row.tries + 1, at)
+    if when is None:
+        ended = _end(state, row, fact.ref, "failed", at, gave_back=True)
+        return [ended, SendGivenUp(fact.ref, fact.attempt, f"patience over after {row.tries + 1} refusals")]
+    release = _release(state, row, fact.ref, at, gave_back=True)
+    if release is not None and fact.verdict.fault == "mailbox":
+        release = Release(release.mailbox, release.quota_day, True, at + MAILBOX_PAUSE)
+    same = fact.verdict.action == "retry_same_mailbox"
+    stay_with = fact.mailbox if same else MailboxAddress("")
+    return [SendRequeued(fact.ref, fact.attempt, when, f"refused: {fact.verdict.rule}", True, release, stay_with)]
+
+
+def not_sent(state: FleetState, fact: AttemptNotSent | AttemptMissed, at: datetime) -> list[Fact]:
+    """Provably nothing left: planned anew, the quota given back, patience untouched."""
+    row = _open_row(state, fact.ref, fact.attempt)
+    if row is None:
+        return []
+    missed = isinstance(fact, AttemptMissed)
+    pause = timedelta(0) if missed else timedelta(seconds=_pace(state, fact.ref).first_retry_seconds)
+    release = _release(state, row, fact.ref, at, gave_back=True)
+    rule = "missed its slot" if isinstance(fact, AttemptMissed) else f"not sent at {fact.stage}: {fact.what}"[:200]
+    return [SendRequeued(fact.ref, fact.attempt, at + pause, rule, False, release, row.stay_with)]
+
+
+def ended_elsewhere(
+    state: FleetState, fact: SendCancelled | SendExpired | SendWithdrawn | SendAssumedSent, at: datetime
+) -> list[Fact]:
+    """The delivery stage ended it."""
+    row = state.backlog(_id(fact.ref))
+    if row is None or row.request is None or row.recipient != fact.ref.recipient:
+        return []
+    states: dict[type[Fact], SendState] = {
+        SendCancelled: "cancelled",
+        SendExpired: "expired",
+        SendWithdrawn: "refused",
+        SendAssumedSent: "assumed_sent",
+    }
+    end = states[type(fact)]
+    if row.state == "assigned":
+        return [_end(state, row, fact.ref, end, at, gave_back=True)]
+    return [SendEnded(fact.ref, row.attempt, end)]
+
+
+def cancel_requested(state: FleetState, fact: CancelRequested, _at: datetime) -> list[Fact]:
+    """Pass a cancel on to each recipient's partition; remember one that came before its send."""
+    if fact.send_id:
+        row = state.backlog(f"{fact.client}/{fact.send_id}")
+        if row is None:
+            return [CancelNoted(fact.client, fact.send_id, fact.by)]
+        return [CancelOrdered(SendRef(fact.client, fact.send_id, row.recipient), fact.by)]
+    return [
+        CancelOrdered(row.request.ref, fact.by)
+        for _, row in state.backlog_of(fact.client)
+        if row.request is not None
+        and row.state in ("admitted", "assigned")
+        and (row.request.thread_id == fact.thread_id if fact.thread_id else row.request.campaign == fact.campaign)
+    ]
+
+
+def ticked(state: FleetState, _fact: Ticked, at: datetime) -> list[Fact]:
+    """Assign what is due to who is free."""
+    return plan(state, at)
+
+
+Decision = Callable[[FleetState, Any, datetime], list[Fact]]
+DECISIONS: Mapping[type[Fact], Decision] = {
+    ClientDeclared: declared,
+    DomainDeclared: declared,
+    RouteDeclared: declared,
+    MailboxDeclared: declared,
+    SendAdmitted: admitted,
+    AttemptAccepted: accepted,
+    AttemptRefused: refused,
+    AttemptNotSent: not_sent,
+    AttemptMissed: not_sent,
+    AttemptUnknown: unknown,
+    SendCancelled: ended_elsewhere,
+    SendExpired: ended_elsewhere,
+    SendWithdrawn: ended_elsewhere,
+    SendAssumedSent: ended_elsewhere,
+    CancelRequested: cancel_requested,
+    Ticked: ticked,
+}

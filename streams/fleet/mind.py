@@ -1,0 +1,53 @@
+"""The fleet stage's mind in one piece, as streams.log.stage wants it: decide, evolve, forward."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+import msgspec
+
+from schemas.registry import Fact
+from schemas.sending import CancelOrdered, SendAssigned, SendGivenUp, SendLapsed, SendTurnedAway
+from schemas.topics import DELIVERY_INPUTS
+from streams.fleet import evolve as folds
+from streams.fleet.decide import DECISIONS
+from streams.fleet.state import ROW_TYPES, FleetState
+from streams.log.mind import Outgoing
+from streams.log.rows import RowKey, Rows
+
+TO_DELIVERY = (SendAssigned, SendTurnedAway, SendGivenUp, SendLapsed, CancelOrdered)
+
+
+class FleetMind:
+    """Implements streams.log.mind.Mind."""
+
+    row_types: Mapping[str, type[msgspec.Struct]] = ROW_TYPES
+
+    def open(self, rows: Rows) -> FleetState:
+        """Take all rows of the partition into memory and index them."""
+        return FleetState(rows)
+
+    def decide(self, state: FleetState, seen: Fact, at: datetime) -> list[Fact]:
+        """Return what follows; a fact that this stage does not know decides nothing."""
+        decision = DECISIONS.get(type(seen))
+        return [] if decision is None else decision(state, seen, at)
+
+    def rows_of(self, fact: Fact, at: datetime) -> Iterable[RowKey]:
+        """Return the rows that the fact changes."""
+        return folds.rows_of(fact, at)
+
+    def evolve(self, key: RowKey, row: msgspec.Struct | None, fact: Fact, at: datetime) -> msgspec.Struct:
+        """Return the row after the fact."""
+        return folds.evolve(key, row, fact, at)
+
+    def changed(self, state: FleetState, key: RowKey, row: msgspec.Struct) -> None:
+        """Index the new row."""
+        state.put(key, row)
+
+    def track(self, open_attempts: dict[str, bool], fact: Fact) -> None:
+        """The fleet stage holds no hands."""
+
+    def forwards(self, fact: Fact, at: datetime) -> list[Outgoing]:
+        """The delivery stage hears of what concerns one recipient."""
+        if isinstance(fact, TO_DELIVERY):
+            return [Outgoing(DELIVERY_INPUTS, fact.ref.recipient[:16].encode(), fact)]
+        return []
