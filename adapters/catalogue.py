@@ -1,0 +1,13 @@
+"""The providers: one line adds one. The contract suite finds them here."""
+
+from collections.abc import Callable, Mapping
+
+from adapters.interface import MailAdapter
+from adapters.mail.memory import MemoryAdapter
+from adapters.mail.smtp import SmtpAdapter
+from adapters.secrets import Secrets
+
+PROVIDERS: Mapping[str, Callable[[Secrets], MailAdapter]] = {
+    "smtp": SmtpAdapter,
+    "memory": MemoryAdapter,
+}

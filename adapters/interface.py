@@ -1,0 +1,52 @@
+"""The contract of every way out: what an adapter is given, what it may say, where the claim stands.
+
+Before `claim()` says yes nothing may have left; after it the adapter goes on at once, and whatever it
+cannot tell for sure is Unknown. An adapter says what was said; it never says what it means.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from schemas.sending import Outcome, Reply, RouteCall, Stage
+
+Claim = Callable[[], Awaitable[bool]]
+"""Asked once, directly before the point of no return. False: hang up, send nothing, say NotSent("claim")."""
+
+_ENHANCED = re.compile(r"^([245]\.\d{1,3}\.\d{1,3})[ \t]*")
+_ADDRESS = re.compile(r"<?[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+>?")
+MAX_REPLY_TEXT = 500
+
+
+@dataclass(frozen=True)
+class Mail:
+    """One message to one recipient, ready to leave. `raw` is RFC 5322 with CRLF, 7-bit safe."""
+
+    envelope_from: str
+    recipient: str
+    raw: bytes
+
+
+class MailAdapter(Protocol):
+    """One way out. `submit` returns an outcome for everything that servers and networks do."""
+
+    async def submit(self, call: RouteCall, mail: Mail, claim: Claim) -> Outcome:
+        """Hand `mail` to the server of `call`; ask `claim` directly before the point of no return."""
+
+    async def close(self) -> None:
+        """Hang up all idle connections."""
+
+
+def reply_of(provider: str, stage: Stage, code: int, text: str) -> Reply:
+    """Return what was said, with its enhanced code apart and every address replaced by <recipient>."""
+    flat = " ".join(text.split())
+    found = _ENHANCED.match(flat)
+    enhanced = found[1] if found else ""
+    rest = flat[found.end() :] if found else flat
+    return Reply(provider, stage, code, enhanced, _ADDRESS.sub("<recipient>", rest)[:MAX_REPLY_TEXT])
+
+
+def without_addresses(text: str) -> str:
+    """Return `text` fit for a fact: one line, no addresses."""
+    return _ADDRESS.sub("<recipient>", " ".join(text.split()))[:MAX_REPLY_TEXT]

@@ -1,0 +1,1 @@
+"""Ways out: one file per kind of server, all passing one contract suite."""
