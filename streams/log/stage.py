@@ -187,6 +187,10 @@ class Partition:
                 raise LogUnreachable(f"partition {self.number} is not held here any more")
             return await self._decide(seen, max(self.at, self.position.at), None, None, "")
 
+    async def send_report(self, out: Outgoing) -> None:
+        """Tell the partition's new owner what was seen here; sent until acknowledged."""
+        await self._send(out, None, self.at)
+
     async def look_behind(self, inputs_end: int, journal_end: int) -> None:
         """Catch up when inputs or the own journal stand ahead of us for 30 s."""
         topic = self.stage.places.inputs

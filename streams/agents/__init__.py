@@ -1,0 +1,1 @@
+"""The hands: thin Faust agents, the pool that talks to providers, intake."""

@@ -1,0 +1,211 @@
+"""The hands: a bounded pool of tasks that hand sends to providers, so that the agent never waits for a server.
+
+A hand fetches the body, builds the message, and calls the adapter; the adapter asks the claim, which is
+decided by the partition like any other input. What the hand saw goes back the same way, or, when the
+partition has moved, to its new owner as a report (design section 3).
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+import msgspec
+from prometheus_client import Counter, Gauge
+
+from adapters.interface import Claim, Mail, MailAdapter, without_addresses
+from adapters.message import HeaderInvalid, build, envelope_sender, identity
+from schemas.ids import RouteId
+from schemas.registry import Fact
+from schemas.requests import SendRequest, asked
+from schemas.sending import (
+    AttemptAssigned,
+    ClaimAsked,
+    NotSent,
+    Outcome,
+    OutcomeReported,
+    OutcomeSeen,
+    SubmissionStarted,
+    Unknown,
+)
+from schemas.topics import DELIVERY_INPUTS, SEND_REQUESTS
+from streams.delivery.identity import delivery_key, token_of
+from streams.delivery.state import SendRow, attempt_key
+from streams.log.kafka import LogUnreachable, Reader
+from streams.log.mind import Outgoing
+from streams.log.stage import Partition, Stage, StopLoudly
+
+log = logging.getLogger(__name__)
+
+CLAIM_S = 20.0
+HANDS = 200
+OUTCOMES = Counter("mailfleet_outcomes_total", "Outcomes that hands saw", ["provider", "outcome"])
+BUSY = Gauge("mailfleet_hands_busy", "Hands that are at work")
+
+
+class ContentGone(Exception):
+    """The send's body is not in send-requests any more, or another topic stands there."""
+
+
+class Hands:
+    """All hands of one delivery worker. Bounds: `HANDS` in all, and each route's own."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        reader: Reader,
+        adapters: Mapping[str, MailAdapter],
+        key: bytes,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._stage = stage
+        self._reader = reader
+        self._adapters = adapters
+        self._key = key
+        self._clock = clock
+        self._per_route: dict[RouteId, asyncio.Semaphore] = {}
+        self._held: dict[Partition, set[str]] = defaultdict(set)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        stage.on_counted = self.hear
+        stage.on_resumed = self.resume
+        stage.holds = lambda partition, attempt: attempt in self._held[partition]
+
+    # ── when a hand starts ───────────────────────────────────────────────────────────────────────
+
+    def hear(self, partition: Partition, fact: Fact) -> None:
+        """A decided fact counts: an assignment starts a hand."""
+        if isinstance(fact, AttemptAssigned) and attempt_key(fact.ref, fact.assignment.attempt) in partition.position.open:
+            self.start(partition, fact)
+
+    def resume(self, partition: Partition) -> None:
+        """Start hands for what is assigned, not started, and held by nobody here."""
+        for key, started in partition.position.open.items():
+            row = partition.state.send_named(key.rpartition("/")[0])
+            if not started and isinstance(row, SendRow) and row.assignment is not None:
+                self.start(partition, AttemptAssigned(row.request.ref, row.assignment, row.request.content))
+
+    def start(self, partition: Partition, fact: AttemptAssigned) -> None:
+        """Start the hand of one attempt, once per process and partition."""
+        key = attempt_key(fact.ref, fact.assignment.attempt)
+        if self._closing or key in self._held[partition]:
+            return
+        self._held[partition].add(key)
+        task = asyncio.get_running_loop().create_task(self._run(partition, fact, key))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, partition: Partition, fact: AttemptAssigned, key: str) -> None:
+        call = fact.assignment.call
+        bound = self._per_route.setdefault(call.route, asyncio.Semaphore(call.max_connections))
+        try:
+            async with bound:
+                with BUSY.track_inprogress():
+                    outcome = await self._attempt(partition, fact)
+            if outcome is not None:
+                OUTCOMES.labels(call.provider, type(outcome).__name__).inc()
+                await self._tell(partition, fact, outcome)
+        finally:
+            self._held[partition].discard(key)
+            if not self._held[partition]:
+                del self._held[partition]
+
+    # ── one attempt ──────────────────────────────────────────────────────────────────────────────
+
+    async def _attempt(self, partition: Partition, fact: AttemptAssigned) -> Outcome | None:
+        """Return what became of the attempt; None when it had ended before anything was tried."""
+        assignment = fact.assignment
+        wait = (assignment.not_before - self._clock()).total_seconds()
+        if wait > 0:
+            await asyncio.sleep(wait)
+        if self._clock() >= assignment.not_after:
+            await self._claim(partition, fact)  # decides `missed`
+            return None
+        adapter = self._adapters.get(assignment.call.provider)
+        if adapter is None:
+            return NotSent("connect", f"no adapter is named {assignment.call.provider!r}")
+        try:
+            mail = await self._mail(fact)
+        except ContentGone:
+            return NotSent("body", "content_gone")
+        except (HeaderInvalid, LogUnreachable) as error:
+            return NotSent("body", without_addresses(str(error)))
+        claimed = _Claimed()
+
+        async def claim() -> bool:
+            claimed.asked = True
+            claimed.yes = await self._claim(partition, fact)
+            return claimed.yes
+
+        return await self._submit(adapter, fact, mail, claim, claimed)
+
+    async def _submit(
+        self, adapter: MailAdapter, fact: AttemptAssigned, mail: Mail, claim: Claim, claimed: "_Claimed"
+    ) -> Outcome:
+        try:
+            return await adapter.submit(fact.assignment.call, mail, claim)
+        except Exception as error:  # noqa: BLE001 - an adapter's own bug must become an outcome too
+            log.exception("adapter %s raised", fact.assignment.call.provider)
+            what = without_addresses(f"the adapter raised {type(error).__name__}: {error}")
+            return Unknown(what) if claimed.yes else NotSent("claim" if claimed.asked else "connect", what)
+
+    async def _mail(self, fact: AttemptAssigned) -> Mail:
+        """Fetch and build the message. Raises ContentGone, HeaderInvalid, LogUnreachable."""
+        content = fact.content
+        topic = self._stage.places.prefix + SEND_REQUESTS.name
+        if self._stage.places.topic_ids.get(topic) != content.topic_id:
+            raise ContentGone("send-requests was made again since")
+        record = await self._reader.one(topic, content.partition, content.offset)
+        if record is None or record.value is None or hashlib.sha256(record.value).hexdigest() != content.sha256:
+            raise ContentGone("the record is gone")
+        request = msgspec.convert(asked(record.value).data, SendRequest)
+        token = token_of(fact.ref.recipient, fact.ref.client, fact.ref.send_id, self._key)
+        sender = fact.assignment.sender
+        raw = build(request, sender, identity(token, sender.mailbox), self._clock())
+        return Mail(envelope_sender(sender, token), request.to.strip(), raw)
+
+    async def _claim(self, partition: Partition, fact: AttemptAssigned) -> bool:
+        """A definite yes within 20 s, or it is a no for good, even if the entry counts later."""
+        asking = asyncio.ensure_future(
+            partition.ask(ClaimAsked(fact.ref, fact.assignment.attempt, self._clock()))
+        )
+        done, _ = await asyncio.wait({asking}, timeout=CLAIM_S)
+        if not done:
+            asking.add_done_callback(_look_at)
+            return False
+        try:
+            entry = asking.result()
+        except (LogUnreachable, StopLoudly) as error:
+            log.warning("claim refused: %s", error)
+            return False
+        if entry is None or not any(d.type == "submission.started" for d in entry.decided):
+            return False
+        return self._clock() < fact.assignment.not_after
+
+    async def _tell(self, partition: Partition, fact: AttemptAssigned, outcome: Outcome) -> None:
+        """Have the outcome decided here, or report it to the partition's new owner."""
+        try:
+            await partition.ask(OutcomeSeen(fact.ref, fact.assignment.attempt, outcome))
+        except (LogUnreachable, StopLoudly):
+            report = OutcomeReported(fact.ref, fact.assignment.attempt, outcome)
+            await partition.send_report(Outgoing(DELIVERY_INPUTS, delivery_key(fact.ref.recipient), report))
+
+    async def close(self, wait_s: float = 30.0) -> None:
+        """Start no more, wait for those at work, hang up."""
+        self._closing = True
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=wait_s)
+        for adapter in self._adapters.values():
+            await adapter.close()
+
+
+class _Claimed:
+    asked = False
+    yes = False
+
+
+def _look_at(task: "asyncio.Future[object]") -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.warning("a late claim failed: %r", task.exception())

@@ -1,0 +1,197 @@
+"""Intake: reads send-requests, validates, and passes each on, in order, without address or body.
+
+A plain consumer, not a Faust agent: produce, await the acknowledgement, then commit. A repetition after a
+crash has the same origin and is ignored by the stage; `duplicate` is said only of another request.
+"""
+
+import asyncio
+import hashlib
+import logging
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import orjson
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from adapters.message import HeaderInvalid, check_headers
+from schemas import registry
+from schemas.envelope import Envelope, Origin, Unreadable, to_wire
+from schemas.registry import Fact
+from schemas.requests import MAX_MESSAGE_BYTES, CancelRequest, SendRequest, asked, who_asks
+from schemas.sending import (
+    CancelRequested,
+    ContentRef,
+    LetterDied,
+    RefusedReason,
+    RequestRejected,
+    SendRef,
+    SendRequested,
+)
+from schemas.topics import DEAD_LETTERS, DELIVERY_INPUTS, FLEET_INPUTS, SEND_REQUESTS, Topic, partition_of
+from streams.delivery.identity import AddressInvalid, delivery_key, domain_of, loose, normalise, recipient_of
+from streams.log.kafka import AppendUncertain, Record, Writer, record_of
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT = timedelta(days=13)
+
+
+class Rejected(Exception):
+    """The request cannot be a send; `reason` is of the closed list."""
+
+    def __init__(self, reason: RefusedReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason: RefusedReason = reason
+        self.detail = detail
+
+
+def read_request(record: Record, topic_id: str, key: bytes) -> tuple[Topic, bytes, Fact]:
+    """Return (topic, key, fact) of what is asked. Raises Unreadable when nobody can be answered."""
+    request = asked(record.value)
+    who = who_asks(request.data)
+    if request.type == "cancel" and request.v == 1:
+        return FLEET_INPUTS, *_cancel(request.data)
+    if who is None:
+        raise Unreadable("client or send_id is missing or not of 1-128 [A-Za-z0-9_.:-]: nobody can be answered")
+    try:
+        if request.type != "send" or request.v != 1:
+            raise Rejected("invalid", f"type {request.type!r} v{request.v} is not known; send v1 and cancel v1 are")
+        fact = _send(record, request.data, topic_id, key)
+    except Rejected as rejected:
+        answer = RequestRejected(*who, rejected.reason, rejected.detail)
+        return DELIVERY_INPUTS, hashlib.sha256("/".join(who).encode()).hexdigest()[:16].encode(), answer
+    return DELIVERY_INPUTS, delivery_key(fact.ref.recipient), fact
+
+
+def _cancel(data: dict[str, Any]) -> tuple[bytes, Fact]:
+    try:
+        cancel = msgspec.convert(data, CancelRequest)
+    except msgspec.ValidationError as error:
+        raise Unreadable(f"not a cancel: {error}") from error
+    if [bool(cancel.send_id), bool(cancel.thread_id), bool(cancel.campaign)].count(True) != 1:
+        raise Unreadable("a cancel names exactly one of send_id, thread_id, campaign")
+    return cancel.client.encode(), CancelRequested(cancel.client, cancel.send_id, cancel.thread_id, cancel.campaign)
+
+
+def _send(record: Record, data: dict[str, Any], topic_id: str, key: bytes) -> SendRequested:
+    raw = record.value or b""
+    if len(raw) > MAX_MESSAGE_BYTES:
+        raise Rejected("too_large", f"the request has {len(raw)} bytes, the limit is {MAX_MESSAGE_BYTES}")
+    if not data.get("basis"):
+        raise Rejected("no_basis", "basis {type, source, captured_at} is missing: why may this person be written to?")
+    try:
+        request = msgspec.convert(data, SendRequest)
+        address = normalise(request.to)
+        check_headers(request.subject, (request.to_name, request.from_name), request.headers)
+    except msgspec.ValidationError as error:
+        raise Rejected("invalid", str(error)) from error
+    except (AddressInvalid, HeaderInvalid) as error:
+        raise Rejected("invalid", str(error)) from error
+    expires_at = _expiry(request, record.at)
+    return SendRequested(
+        ref=SendRef(request.client, request.send_id, recipient_of(address, key)),
+        campaign=request.campaign,
+        content=ContentRef(
+            topic_id, record.partition, record.offset, hashlib.sha256(raw).hexdigest(), len(raw)
+        ),
+        content_sha256=hashlib.sha256(orjson.dumps(data, option=orjson.OPT_SORT_KEYS)).hexdigest(),
+        recipient_loose=recipient_of(loose(address), key),
+        recipient_domain=domain_of(address),
+        basis=request.basis,
+        requested_at=record.at,
+        expires_at=expires_at,
+        not_before=request.not_before,
+        thread_id=request.thread_id,
+        priority=request.priority,
+        recipient_country=request.recipient_country,
+        entity_type=request.entity_type,
+        list_id=request.list_id,
+    )
+
+
+def _expiry(request: SendRequest, arrived: datetime) -> datetime:
+    for name, moment in (("expires_at", request.expires_at), ("not_before", request.not_before)):
+        if moment is not None and moment.tzinfo is None:
+            raise Rejected("invalid", f"{name} has no offset from UTC; write it like 2026-01-31T09:00:00Z")
+    latest = arrived + LONGEST_WAIT
+    if request.expires_at is not None and request.expires_at > latest:
+        raise Rejected("invalid", "expires_at is more than 13 days after arrival")
+    expires_at = request.expires_at or latest
+    if request.not_before is not None and request.not_before >= expires_at:
+        raise Rejected("invalid", "not_before is not before expires_at")
+    return expires_at
+
+
+class Intake:
+    """One intake process. Several share the partitions of send-requests."""
+
+    def __init__(self, settings: Settings, topic_id: str) -> None:
+        self._settings = settings
+        self._topic_id = topic_id
+        self._key = settings.fleet_key()
+        self._writer = Writer(settings.connection)
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """End after the record in hand."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Read until stopped; begin anew at the last commit after any trouble with Kafka."""
+        while not self._stopping.is_set():
+            try:
+                await self._session()
+            except (KafkaError, AppendUncertain, OSError) as error:
+                log.warning("intake begins anew at its last commit: %r", error)
+                await asyncio.sleep(1)
+        await self._writer.close()
+
+    async def _session(self) -> None:
+        consumer = AIOKafkaConsumer(
+            self._settings.topic(SEND_REQUESTS),
+            **self._settings.connection.options(),
+            group_id=f"{self._settings.prefix}intake",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=int(self._settings.session_timeout_s * 1000),
+            heartbeat_interval_ms=int(self._settings.session_timeout_s * 300),
+        )
+        await consumer.start()
+        try:
+            while not self._stopping.is_set():
+                batches = await consumer.getmany(timeout_ms=200, max_records=200)
+                for place, messages in batches.items():
+                    await self._pass_on(consumer, place, messages)
+        finally:
+            await consumer.stop()
+
+    async def _pass_on(self, consumer: Any, place: TopicPartition, messages: list[Any]) -> None:
+        for message in messages:
+            await self._one(record_of(message))
+        await consumer.commit({place: messages[-1].offset + 1})
+
+    async def _one(self, record: Record) -> None:
+        try:
+            topic, key, fact = read_request(record, self._topic_id, self._key)
+        except Unreadable as error:
+            value = record.value or b""
+            digest = hashlib.sha256(value).hexdigest()
+            topic, key = DEAD_LETTERS, record.topic.encode()
+            fact = LetterDied(record.topic, record.partition, record.offset, digest, str(error), len(value))
+        name = registry.TYPE_OF[type(fact)]
+        envelope = Envelope(
+            id=uuid.uuid4().hex,
+            type=name,
+            v=registry.VERSION_OF[name],
+            at=datetime.now(UTC),
+            key=key.decode(),
+            by=f"intake/{self._settings.name}",
+            data=registry.data_of(fact),
+            origin=Origin(SEND_REQUESTS.name, record.partition, record.offset, 0),
+        )
+        to = partition_of(key, topic.partitions)
+        await self._writer.append(self._settings.topic(topic), to, key, to_wire(envelope))

@@ -1,0 +1,73 @@
+"""The settings of a process. This file alone reads the environment."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from schemas.topics import Topic
+from streams.log.kafka import Connection
+
+
+class SettingMissing(Exception):
+    """A setting is missing or wrong; the text names the variable and says what it should be."""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """How this process reaches the world. `prefix` goes before every topic and group name."""
+
+    connection: Connection
+    prefix: str
+    home: Path  # secrets/ and state/ stand below it
+    name: str  # of this worker; stays the same over restarts
+    database_url: str = ""
+    session_timeout_s: float = 6.0
+    key_file: Path = Path()
+
+    @property
+    def secrets_folder(self) -> Path:
+        """Where `file:` secrets stand."""
+        return self.home / "secrets"
+
+    def topic(self, topic: Topic) -> str:
+        """Return the topic's name on the cluster."""
+        return self.prefix + topic.name
+
+    def fleet_key(self) -> bytes:
+        """Return the key of all HMACs. Raises SettingMissing: losing it loses every suppression."""
+        try:
+            key = self.key_file.read_bytes().strip()
+        except OSError as error:
+            raise SettingMissing(
+                f"the fleet's key {self.key_file} cannot be read ({error.strerror}): restore it from its backup; "
+                "`mailfleet key` makes one for a new fleet only."
+            ) from error
+        if len(key) < 32:
+            raise SettingMissing(f"the fleet's key {self.key_file} is shorter than 32 bytes")
+        return key
+
+
+_SECURITY = {
+    "KAFKA_SECURITY_PROTOCOL": "security_protocol",
+    "KAFKA_SASL_MECHANISM": "sasl_mechanism",
+    "KAFKA_SASL_USERNAME": "sasl_plain_username",
+    "KAFKA_SASL_PASSWORD": "sasl_plain_password",
+}
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings. Raises SettingMissing."""
+    brokers = environ.get("KAFKA_BROKERS")
+    if not brokers:
+        raise SettingMissing("KAFKA_BROKERS is not set: give host:port of the brokers, separated by commas")
+    home = Path(environ.get("MAILFLEET_HOME", ".mailfleet/home"))
+    return Settings(
+        connection=Connection(brokers, {our: environ[env] for env, our in _SECURITY.items() if environ.get(env)}),
+        prefix=environ.get("MAILFLEET_PREFIX", ""),
+        home=home,
+        name=environ.get("MAILFLEET_NAME", "worker-1"),
+        database_url=environ.get("DATABASE_URL", ""),
+        session_timeout_s=float(environ.get("MAILFLEET_SESSION_TIMEOUT_S", "6")),
+        key_file=Path(environ.get("MAILFLEET_KEY_FILE", str(home / "secrets" / "fleet.key"))),
+    )
