@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from schemas import registry
-from schemas.entry import Entry, Seen, entry_from_wire
+from schemas.entry import Entry, JournalBroken, Seen, counts, journal_entry
 from schemas.envelope import Cause, Envelope, Origin, Unreadable, from_wire, to_wire
 from schemas.registry import Fact
 from schemas.sending import InputsLost, LetterDied, PartitionResumed, Ticked
@@ -215,7 +215,7 @@ class Partition:
         """Run one step; a loud stop halts this partition and lets the others go on."""
         try:
             await work
-        except StopLoudly as stop:
+        except (StopLoudly, JournalBroken) as stop:
             self._stop(str(stop))
         except RowNotStored as error:
             self._stop(f"{error}. The worker must be restarted; the journal has lost nothing.")
@@ -236,7 +236,7 @@ class Partition:
                     await self._read_back(end)
                 self.stale = False
                 await self._after_resume()
-            except StopLoudly as stop:
+            except (StopLoudly, JournalBroken) as stop:
                 self._stop(str(stop))
             except RowNotStored as error:
                 self._stop(f"{error}. The worker must be restarted; the journal has lost nothing.")
@@ -436,7 +436,7 @@ class Partition:
         return entry.id in await self._read_back(answered + 1)
 
     async def _read_back(self, end: int) -> set[str]:
-        """Fold and forward what counts up to `end`; return the ids that counted. Raises StopLoudly."""
+        """Fold and forward what counts up to `end`; return the ids that counted. Raises JournalBroken."""
         counted: set[str] = set()
         while self.position.offset < end:
             try:
@@ -454,8 +454,9 @@ class Partition:
 
     async def _weigh(self, record: Record) -> bool:
         """The journal rule: the next seq counts, an old one is void, a hole or a fork stops loudly."""
-        entry = read_entry(record)
-        if not counts(entry, self.position.seq, self.position.last_id, record):
+        where = f"{record.topic}/{record.partition} offset {record.offset}"
+        entry = journal_entry(record.value, where)
+        if not counts(entry, self.position.seq, self.position.last_id, where):
             self.position.offset = record.offset + 1
             return False
         await self._count(entry, record.offset)
@@ -556,34 +557,6 @@ class Partition:
 class _StoredPosition(msgspec.Struct):
     m: int
     r: Position
-
-
-def read_entry(record: Record) -> Entry:
-    """Return the entry in a journal record. Raises StopLoudly: a journal has one writer and one shape."""
-    try:
-        return entry_from_wire(record.value)
-    except Unreadable as error:
-        raise StopLoudly(
-            f"{record.topic}/{record.partition} offset {record.offset} is no entry ({error}): something else "
-            "writes to the journal. Stop it; restore the journal from the archive."
-        ) from error
-
-
-def counts(entry: Entry, last_seq: int, last_id: str, record: Record) -> bool:
-    """The journal rule (design section 2). Raises StopLoudly at a hole or a fork."""
-    where = f"{record.topic}/{record.partition} offset {record.offset}"
-    if entry.seq <= last_seq:
-        return False
-    if entry.seq > last_seq + 1:
-        raise StopLoudly(
-            f"{where}: entry {entry.seq} follows {last_seq}: a hole. Restore the missing entries from the archive."
-        )
-    if entry.prev != last_id:
-        raise StopLoudly(
-            f"{where}: entry {entry.seq} builds on {entry.prev or 'nothing'}, not on {last_id or 'nothing'}: a "
-            "fork. Two clusters or a restored copy write to one journal; keep only one."
-        )
-    return True
 
 
 def fold(mind: Mind, rows: Rows, state: Any, entry: Entry, facts: list[Fact]) -> None:

@@ -1,0 +1,182 @@
+"""The projector: applies journals and dead letters to Postgres, exactly once, restart anywhere.
+
+Offsets, seqs and entry ids are written in the transaction that writes the rows. It obeys the journal rule
+like every reader, and begins only at a journal's true start or where it left off.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from prometheus_client import Counter
+
+from projections import attempts, dead_letters, sends
+from projections.read_model import Place, Project, Statement
+from schemas import registry
+from schemas.entry import JournalBroken, counts, journal_entry
+from schemas.envelope import Unreadable, from_wire
+
+log = logging.getLogger(__name__)
+
+READ_MODELS: tuple[Project, ...] = (sends.project, attempts.project, dead_letters.project)
+APPLIED = Counter("mailfleet_projected_records_total", "Kafka records applied to Postgres", ["topic"])
+RETRY_S = 1.0
+
+_POSITION = """
+insert into applied (topic, partition, topic_id, next_offset, seq, entry_id)
+values (%(topic)s, %(partition)s, %(topic_id)s, %(next_offset)s, %(seq)s, %(entry_id)s)
+on conflict (topic, partition) do update set next_offset = excluded.next_offset, seq = excluded.seq,
+    entry_id = excluded.entry_id
+"""
+
+
+@dataclass
+class Position:
+    """How far a partition is applied."""
+
+    next_offset: int = 0
+    seq: int = 0
+    entry_id: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A topic that the projector reads: its generation, its partition count, whether it is a journal."""
+
+    topic: str
+    topic_id: str
+    partitions: int
+    journal: bool
+
+
+class Projector:
+    """One projector; two at once are held apart by the lock that a transaction takes on its position rows."""
+
+    def __init__(self, kafka: Mapping[str, Any], database_url: str, sources: Iterable[Source]) -> None:
+        self._kafka = dict(kafka)
+        self._database_url = database_url
+        self._sources = {source.topic: source for source in sources}
+        self._positions: dict[TopicPartition, Position] = {}
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """End after the batch in hand."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Apply until stopped. Postgres or Kafka being down is waited for. Raises JournalBroken."""
+        while not self._stopping.is_set():
+            try:
+                await self._session()
+            except (psycopg.OperationalError, KafkaError, OSError) as error:
+                log.warning("projector waits and begins anew where it was: %s", error)
+                await asyncio.sleep(RETRY_S)
+
+    async def _session(self) -> None:
+        connection = await psycopg.AsyncConnection.connect(self._database_url)
+        consumer = AIOKafkaConsumer(
+            **self._kafka, enable_auto_commit=False, auto_offset_reset="none", max_partition_fetch_bytes=4_194_304
+        )
+        async with connection:
+            await consumer.start()
+            try:
+                await self._take_up(connection, consumer)
+                while not self._stopping.is_set():
+                    batches = await consumer.getmany(timeout_ms=200, max_records=1000)
+                    if batches:
+                        await self._apply(connection, batches)
+            finally:
+                await consumer.stop()
+
+    async def _take_up(self, connection: Any, consumer: Any) -> None:
+        """Assign everything and go to where each partition left off."""
+        places = [TopicPartition(s.topic, n) for s in self._sources.values() for n in range(s.partitions)]
+        consumer.assign(places)
+        starts = await consumer.beginning_offsets(places)
+        ends = await consumer.end_offsets(places)
+        stored = await self._stored(connection)
+        for place in places:
+            position = stored.get(place, Position())
+            self._check(place, position, starts[place], ends[place], known=place in stored)
+            if not self._sources[place.topic].journal:
+                position.next_offset = max(position.next_offset, starts[place])
+            self._positions[place] = position
+            consumer.seek(place, position.next_offset)
+
+    async def _stored(self, connection: Any) -> dict[TopicPartition, Position]:
+        found: dict[TopicPartition, Position] = {}
+        rows = await connection.execute("select topic, partition, topic_id, next_offset, seq, entry_id from applied")
+        async for topic, partition, topic_id, next_offset, seq, entry_id in rows:
+            source = self._sources.get(topic)
+            if source is None:
+                continue
+            if source.topic_id != topic_id:
+                raise JournalBroken(
+                    f"topic {topic} was deleted and made again since it was applied: use a fresh database for it."
+                )
+            found[TopicPartition(topic, partition)] = Position(next_offset, seq, entry_id)
+        await connection.commit()
+        return found
+
+    def _check(self, place: TopicPartition, position: Position, start: int, end: int, *, known: bool) -> None:
+        name = f"{place.topic}/{place.partition}"
+        if position.next_offset > end:
+            raise JournalBroken(f"{name} ends at {end}, but {position.next_offset} was applied: it was cut short.")
+        if self._sources[place.topic].journal and start > position.next_offset:
+            what = "the position" if known else "a fresh reader's place, its true start 0"
+            raise JournalBroken(f"{name} begins at {start}, after {what}: restore the entries from the archive.")
+
+    async def _apply(self, connection: Any, batches: Mapping[TopicPartition, list[Any]]) -> None:
+        moved: dict[TopicPartition, Position] = {}
+        statements: list[Statement] = []
+        for place, messages in batches.items():
+            position = Position(**vars(self._positions[place]))
+            for message in messages:
+                statements.extend(self._record(place, message, position))
+            moved[place] = position
+            statements.append((_POSITION, self._row(place, position)))
+        async with connection.transaction(), connection.pipeline():
+            for sql, values in statements:
+                await connection.execute(sql, values)
+        self._positions.update(moved)
+        for place, messages in batches.items():
+            APPLIED.labels(place.topic).inc(len(messages))
+
+    def _row(self, place: TopicPartition, position: Position) -> dict[str, Any]:
+        topic_id = self._sources[place.topic].topic_id
+        return {"topic": place.topic, "partition": place.partition, "topic_id": topic_id, **vars(position)}
+
+    def _record(self, place: TopicPartition, message: Any, position: Position) -> list[Statement]:
+        position.next_offset = message.offset + 1
+        if self._sources[place.topic].journal:
+            return self._entry(place, message, position)
+        at = datetime.fromtimestamp(message.timestamp / 1000, UTC)
+        try:
+            envelope = from_wire(message.value)
+            fact = registry.fact_of(envelope.type, envelope.v, envelope.data)
+        except Unreadable as error:
+            log.error("%s/%d offset %d cannot be read: %s", place.topic, place.partition, message.offset, error)
+            return []
+        return _project(fact, Place(place.topic, place.partition, 0, 0, at))
+
+    def _entry(self, place: TopicPartition, message: Any, position: Position) -> list[Statement]:
+        where = f"{place.topic}/{place.partition} offset {message.offset}"
+        entry = journal_entry(message.value, where)
+        if not counts(entry, position.seq, position.entry_id, where):
+            return []
+        position.seq, position.entry_id = entry.seq, entry.id
+        found: list[Statement] = []
+        for n, decided in enumerate(entry.decided):
+            fact = registry.fact_in(decided)
+            found += _project(fact, Place(place.topic, place.partition, entry.seq, n, entry.at))
+        return found
+
+
+def _project(fact: registry.Fact, place: Place) -> list[Statement]:
+    return [statement for model in READ_MODELS for statement in model(fact, place)]
