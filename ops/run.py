@@ -1,0 +1,99 @@
+"""Runs one process of the pipeline: `python -m ops.run intake|delivery|fleet|projector`.
+
+Exit codes: 0 after SIGTERM or SIGINT, 78 (configuration) when a person must act, 1 otherwise; the
+supervisor starts anew what ends with 1.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from prometheus_client import start_http_server
+
+from ops.watchdog import watch
+from projections.migrate import migrate
+from projections.projector import Projector, Source
+from schemas.entry import JournalBroken
+from schemas.topics import DEAD_LETTERS, DELIVERY_JOURNAL, FLEET_JOURNAL, SEND_REQUESTS
+from streams.agents.intake import Intake
+from streams.app import Role, create_app, places_of, run_worker
+from streams.log.topics import TopicsWrong, check
+from streams.settings import SettingMissing, Settings, from_environment
+
+EX_CONFIG = 78
+log = logging.getLogger("mailfleet")
+
+
+async def _worker(settings: Settings, role: Role, stop: asyncio.Event) -> None:
+    places = await asyncio.to_thread(places_of, settings, role)
+    worker = create_app(settings, role, places)
+    watching = asyncio.create_task(watch(worker))
+    try:
+        await run_worker(worker, stop)
+    finally:
+        watching.cancel()
+
+
+async def _intake(settings: Settings, stop: asyncio.Event) -> None:
+    wanted = {settings.topic(SEND_REQUESTS): SEND_REQUESTS}
+    ids = await asyncio.to_thread(check, settings.connection, wanted)
+    intake = Intake(settings, ids[settings.topic(SEND_REQUESTS)])
+    await _until(stop, intake.run(), intake.stop)
+
+
+async def _projector(settings: Settings, stop: asyncio.Event) -> None:
+    wanted = {settings.topic(t): t for t in (DELIVERY_JOURNAL, FLEET_JOURNAL, DEAD_LETTERS)}
+    ids = await asyncio.to_thread(check, settings.connection, wanted)
+    sources = [Source(name, ids[name], t.partitions, t.journal) for name, t in wanted.items()]
+    await asyncio.to_thread(migrate, settings.database_url)
+    projector = Projector(settings.connection.options(), settings.database_url, sources)
+    await _until(stop, projector.run(), projector.stop)
+
+
+async def _until(stop: asyncio.Event, running: Any, end: Callable[[], None]) -> None:
+    task = asyncio.ensure_future(running)
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    end()
+    await task
+
+
+async def _main(role: str) -> None:
+    settings = from_environment()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if "METRICS_PORT" in os.environ:
+        start_http_server(int(os.environ["METRICS_PORT"]), addr="127.0.0.1")
+    if role == "intake":
+        await _intake(settings, stop)
+    elif role == "projector":
+        await _projector(settings, stop)
+    elif role == "delivery":
+        await _worker(settings, "delivery", stop)
+    else:
+        await _worker(settings, "fleet", stop)
+
+
+def main() -> int:
+    """Run the role named on the command line."""
+    logging.basicConfig(level=os.environ.get("LOG_LEVEL", "WARNING"), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    role = sys.argv[1] if len(sys.argv) == 2 else ""
+    if role not in ("intake", "delivery", "fleet", "projector"):
+        print("usage: python -m ops.run intake|delivery|fleet|projector", file=sys.stderr)
+        return 2
+    try:
+        asyncio.run(_main(role))
+    except (SettingMissing, TopicsWrong, JournalBroken) as error:
+        log.critical("%s", error)
+        return EX_CONFIG
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""Ends a worker whose inputs grow while its journals stand still: the supervisor starts a fresh one."""
+
+import asyncio
+import logging
+import os
+
+from streams.app import Worker
+from streams.log.kafka import LogUnreachable
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 10.0
+PATIENCE_S = 120.0
+
+
+async def watch(worker: Worker) -> None:
+    """Look at lag and progress; end the process when nothing moves for two minutes though there is work."""
+    still_since: float | None = None
+    last = (-1, -1)
+    while True:
+        await asyncio.sleep(LOOK_S)
+        stage = worker.stage
+        ready = [p for p in stage.partitions.values() if p.ready]
+        progress = (sum(p.position.offset for p in ready), sum(sum(p.causes.values()) for p in ready))
+        try:
+            ends = await worker.reader.ends([(stage.places.inputs, p.number) for p in ready]) if ready else {}
+        except LogUnreachable:
+            still_since = None  # Kafka is down: waiting is right
+            continue
+        lag = any(ends[stage.places.inputs, p.number] > p.causes[stage.places.inputs] + 1 for p in ready)
+        now = asyncio.get_running_loop().time()
+        if not lag or progress != last:
+            still_since = None
+        elif still_since is None:
+            still_since = now
+        elif now - still_since > PATIENCE_S:
+            log.critical("inputs wait and nothing moved for %.0f s: ending, to be started anew", PATIENCE_S)
+            os._exit(1)
+        last = progress
