@@ -35,7 +35,8 @@ def _admin(connection: Connection) -> AdminClient:
 def describe(connection: Connection, names: Iterable[str]) -> dict[str, Found | None]:
     """Return each topic as it stands, None when it does not exist. Blocks; raises KafkaException."""
     wanted = list(names)
-    futures = _admin(connection).describe_topics(TopicCollection(wanted), request_timeout=15)
+    admin = _admin(connection)  # must outlive its futures
+    futures = admin.describe_topics(TopicCollection(wanted), request_timeout=15)
     found: dict[str, Found | None] = {}
     for name, future in futures.items():
         try:
@@ -52,7 +53,8 @@ def describe(connection: Connection, names: Iterable[str]) -> dict[str, Found | 
 def create(connection: Connection, topics: Mapping[str, tuple[int, dict[str, str]]], replicas: int = 1) -> None:
     """Make the topics {name: (partitions, settings)} that do not exist yet. Blocks; raises KafkaException."""
     new = [NewTopic(name, count, replicas, config=config) for name, (count, config) in topics.items()]
-    for future in _admin(connection).create_topics(new, request_timeout=30).values():
+    admin = _admin(connection)  # must outlive its futures
+    for future in admin.create_topics(new, request_timeout=30).values():
         try:
             future.result()
         except KafkaException as error:
@@ -62,7 +64,8 @@ def create(connection: Connection, topics: Mapping[str, tuple[int, dict[str, str
 
 def delete(connection: Connection, names: Iterable[str]) -> None:
     """Delete topics. Blocks; raises KafkaException."""
-    for future in _admin(connection).delete_topics(list(names), request_timeout=30).values():
+    admin = _admin(connection)  # must outlive its futures
+    for future in admin.delete_topics(list(names), request_timeout=30).values():
         future.result()
 
 

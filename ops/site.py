@@ -1,0 +1,105 @@
+"""A whole fleet on one machine: servers, topics, receiver, processes. The demo and the tests build on it."""
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+import orjson
+
+from ops import receiver
+from ops.embedded.process import port_for, start, stop, wait_until
+from ops.fleet_file import publish, read_fleet
+from ops.stack import Stack
+from schemas.topics import SEND_REQUESTS
+from streams.app import make_topics
+from streams.log.kafka import Writer
+from streams.settings import Settings, from_environment
+
+
+class Site:
+    """One fleet below `folder`, on a given Kafka and Postgres."""
+
+    def __init__(self, folder: Path, bootstrap: str, database_url: str, prefix: str = "") -> None:
+        self.folder = folder.absolute()
+        self.environment = {
+            "KAFKA_BROKERS": bootstrap,
+            "DATABASE_URL": database_url,
+            "MAILFLEET_HOME": str(self.folder / "home"),
+            "MAILFLEET_PREFIX": prefix,
+        }
+        self.stack = Stack(self.environment, self.folder / "logs")
+        self.received = self.folder / "received"
+        self.smtp_port = 0
+        self._receiver: object | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that the site's processes have."""
+        return from_environment({**os.environ, **self.environment})
+
+    def prepare(self, *, flush_each_append: bool = True) -> None:
+        """Make the key, the demo's secret and the topics. Idempotent."""
+        folder = self.folder / "home" / "secrets"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, value in (("fleet.key", secrets.token_hex(32)), ("demo.password", receiver.PASSWORD)):
+            if not (folder / name).exists():
+                handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(handle, "w") as file:
+                    file.write(value)
+        make_topics(self.settings, flush_each_append=flush_each_append)
+
+    def start_receiver(self, port: int | None = None) -> None:
+        """Start the receiving mail server and trust its certificate."""
+        self.received.mkdir(parents=True, exist_ok=True)
+        certificate, _ = receiver.make_certificate(self.received)
+        (self.folder / "home" / "secrets" / certificate.name).write_bytes(certificate.read_bytes())
+        self.smtp_port = port_for(self.received, port, "the receiving mail server")
+        log = self.received / "receiver.log"
+        command = [sys.executable, "-m", "ops.receiver", self.received, str(self.smtp_port)]
+        process = start(command, log)
+        wait_until(lambda: _answers(self.smtp_port), process, "the receiving mail server", log, 20)
+        self._receiver = process
+
+    def stop_receiver(self) -> None:
+        """End the receiving mail server."""
+        if self._receiver is not None:
+            stop(self._receiver, signal.SIGTERM)  # type: ignore[arg-type]  # set by start_receiver alone
+            self._receiver = None
+
+    def apply(self, fleet_file: Path) -> int:
+        """Publish the fleet file, the receiver's port put in; return how many facts."""
+        text = fleet_file.read_text("utf-8").replace("port = 0", f"port = {self.smtp_port}")
+        here = self.folder / "fleet.toml"
+        here.write_text(text)
+        facts = read_fleet(here)
+        asyncio.run(publish(self.settings, facts))
+        return len(facts)
+
+    def close(self) -> None:
+        """End everything that this site started."""
+        self.stack.stop()
+        self.stop_receiver()
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+async def publish_requests(settings: Settings, requests: list[dict[str, object]]) -> None:
+    """Publish requests to send-requests, spread over its partitions, as an upstream would."""
+    writer = Writer(settings.connection)
+    try:
+        for number, request in enumerate(requests):
+            raw = orjson.dumps(msgspec.to_builtins(request))
+            await writer.append(settings.topic(SEND_REQUESTS), number % SEND_REQUESTS.partitions, None, raw)
+    finally:
+        await writer.close()
