@@ -13,9 +13,30 @@ from schemas.sending import Sender
 
 POLICY = SMTP.clone(cte_type="7bit")
 OWN_HEADERS = frozenset(
-    "from to cc bcc sender date message-id subject mime-version content-type content-transfer-encoding "
-    "content-disposition return-path received dkim-signature list-unsubscribe list-unsubscribe-post "
-    "auto-submitted resent-from resent-to resent-cc resent-bcc".split()
+    {
+        "from",
+        "to",
+        "cc",
+        "bcc",
+        "sender",
+        "date",
+        "message-id",
+        "subject",
+        "mime-version",
+        "content-type",
+        "content-transfer-encoding",
+        "content-disposition",
+        "return-path",
+        "received",
+        "dkim-signature",
+        "list-unsubscribe",
+        "list-unsubscribe-post",
+        "auto-submitted",
+        "resent-from",
+        "resent-to",
+        "resent-cc",
+        "resent-bcc",
+    }
 )
 """Headers that mailfleet alone sets; a request that names one is invalid."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,75}")

@@ -15,7 +15,14 @@ import click
 import orjson
 import psycopg
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from ops import receiver
@@ -102,7 +109,9 @@ def run(folder: Path, requests: list[dict[str, Any]], say: Progress, *, flush: b
             site.close()
 
 
-def _run_site(site: Site, database: str, requests: list[dict[str, Any]], say: Progress, *, flush: bool) -> dict[str, Any]:
+def _run_site(
+    site: Site, database: str, requests: list[dict[str, Any]], say: Progress, *, flush: bool
+) -> dict[str, Any]:
     task = say.add_task("topics, receiver, fleet", total=None)
     site.prepare(flush_each_append=flush)
     site.start_receiver()
@@ -189,17 +198,31 @@ def show(result: dict[str, Any]) -> None:
 
 def is_good(result: dict[str, Any]) -> bool:
     """Whether every request has an end and no send came twice."""
-    return result["open"] == 0 and result["most_copies_of_one_send"] <= 1 and (
-        result["copies_received"] == result["accepted"] or result["unknown"] > 0
+    return (
+        result["open"] == 0
+        and result["most_copies_of_one_send"] <= 1
+        and (result["copies_received"] == result["accepted"] or result["unknown"] > 0)
     )
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--sends", default=500, show_default=True, help="How many requests to publish (ignored with --file).")
-@click.option("--file", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Publish this JSONL file instead.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures to this file ('-' for standard output).")
+@click.option(
+    "--file",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Publish this JSONL file instead.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the figures to this file ('-' for standard output).",
+)
 @click.option("--keep", is_flag=True, help="Keep the data folder (.mailfleet/demo) for a look.")
-@click.option("--no-flush", is_flag=True, help="Journals without flush.messages=1: faster, not safe against power cuts.")
+@click.option(
+    "--no-flush", is_flag=True, help="Journals without flush.messages=1: faster, not safe against power cuts."
+)
 def main(sends: int, file: Path | None, json_file: Path | None, keep: bool, no_flush: bool) -> None:
     """Start a whole fleet on this machine, send demo mails to a local server, and count what happened.
 
@@ -212,7 +235,13 @@ def main(sends: int, file: Path | None, json_file: Path | None, keep: bool, no_f
     source = file or Path(tempfile.mkstemp(dir=folder, suffix=".jsonl")[1])
     if file is None:
         source.write_bytes(b"".join(orjson.dumps(r) + b"\n" for r in demo_requests(sends)))
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     try:
         with Progress(*columns, console=console, transient=False) as say:
             result = run(folder, read_jsonl(source), say, flush=not no_flush)

@@ -95,7 +95,14 @@ def _client(name: str, client: _Client, defaults: dict[str, Any], wrong: list[st
         ca_ref = f"file:{way.ca_file}" if way.ca_file else ""
         facts.append(
             RouteDeclared(
-                ClientId(name), RouteId(route), way.provider, way.host, way.port, way.tls, ca_ref, way.max_connections
+                ClientId(name),
+                RouteId(route),
+                way.provider,
+                way.host,
+                way.port,
+                way.tls,
+                ca_ref,
+                way.max_connections,
             )
         )
     for group in client.mailboxes:
@@ -110,7 +117,7 @@ def _pace(where: str, values: dict[str, Any], wrong: list[str]) -> Pace:
     except (msgspec.ValidationError, ZoneUnknown) as error:
         wrong.append(f"{where}, pace: {error}")
         return Pace()
-    unknown = set(values) - {field for field in Pace.__struct_fields__}
+    unknown = set(values) - set(Pace.__struct_fields__)
     wrong.extend(f"{where}, pace: {key} is not a setting" for key in sorted(unknown))
     if not 0 <= pace.hour_from < pace.hour_to <= 24:
         wrong.append(f"{where}, pace: hour_from {pace.hour_from} to hour_to {pace.hour_to} is no span within 0-24")

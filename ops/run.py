@@ -82,7 +82,9 @@ async def _main(role: str) -> None:
 
 def main() -> int:
     """Run the role named on the command line."""
-    logging.basicConfig(level=os.environ.get("LOG_LEVEL", "WARNING"), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=os.environ.get("LOG_LEVEL", "WARNING"), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     role = sys.argv[1] if len(sys.argv) == 2 else ""
     if role not in ("intake", "delivery", "fleet", "projector"):
         print("usage: python -m ops.run intake|delivery|fleet|projector", file=sys.stderr)

@@ -38,14 +38,18 @@ def project(fact: Fact, place: Place) -> Iterable[Statement]:
     """Yield what the fact changes."""
     match fact:
         case AttemptAssigned(ref, a):
-            yield _INSERT, _named(ref, a.attempt, place) | {
-                "mailbox": a.sender.mailbox,
-                "route": a.call.route,
-                "quota_day": a.quota_day,
-                "rule": a.rule,
-                "not_before": a.not_before,
-                "not_after": a.not_after,
-            }
+            yield (
+                _INSERT,
+                _named(ref, a.attempt, place)
+                | {
+                    "mailbox": a.sender.mailbox,
+                    "route": a.call.route,
+                    "quota_day": a.quota_day,
+                    "rule": a.rule,
+                    "not_before": a.not_before,
+                    "not_after": a.not_after,
+                },
+            )
         case SubmissionStarted():
             yield _START, _named(fact.ref, fact.attempt, place) | {"clock": fact.clock}
         case AttemptAccepted():

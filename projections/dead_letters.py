@@ -16,12 +16,15 @@ on conflict (topic, partition, record_offset) do nothing
 def project(fact: Fact, place: Place) -> Iterable[Statement]:
     """Yield what the fact changes; a letter repeated after a crash is the same letter."""
     if isinstance(fact, LetterDied):
-        yield _INSERT, {
-            "topic": fact.topic,
-            "partition": fact.partition,
-            "offset": fact.offset,
-            "sha256": fact.sha256,
-            "size": fact.size_bytes,
-            "reason": fact.reason,
-            "at": place.at,
-        }
+        yield (
+            _INSERT,
+            {
+                "topic": fact.topic,
+                "partition": fact.partition,
+                "offset": fact.offset,
+                "sha256": fact.sha256,
+                "size": fact.size_bytes,
+                "reason": fact.reason,
+                "at": place.at,
+            },
+        )

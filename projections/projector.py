@@ -81,7 +81,10 @@ class Projector:
     async def _session(self) -> None:
         connection = await psycopg.AsyncConnection.connect(self._database_url)
         consumer = AIOKafkaConsumer(
-            **self._kafka, enable_auto_commit=False, auto_offset_reset="none", max_partition_fetch_bytes=4_194_304
+            **self._kafka,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            max_partition_fetch_bytes=4_194_304,
         )
         async with connection:
             await consumer.start()

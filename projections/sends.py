@@ -52,34 +52,44 @@ def project(fact: Fact, place: Place) -> Iterable[Statement]:
     """Yield what the fact changes."""
     match fact:
         case SendAdmitted(request):
-            yield _INSERT, {
-                "client": request.ref.client,
-                "send_id": request.ref.send_id,
-                "campaign": request.campaign,
-                "recipient": request.ref.recipient,
-                "domain": request.recipient_domain,
-                "requested": request.requested_at,
-                "at": place.at,
-            }
+            yield (
+                _INSERT,
+                {
+                    "client": request.ref.client,
+                    "send_id": request.ref.send_id,
+                    "campaign": request.campaign,
+                    "recipient": request.ref.recipient,
+                    "domain": request.recipient_domain,
+                    "requested": request.requested_at,
+                    "at": place.at,
+                },
+            )
         case SendRefused():
-            yield _REFUSE, {
-                "journal": place.journal,
-                "partition": place.partition,
-                "seq": place.seq,
-                "n": place.n,
-                "client": fact.client,
-                "send_id": fact.send_id,
-                "reason": fact.reason,
-                "detail": fact.detail,
-                "at": place.at,
-            }
+            yield (
+                _REFUSE,
+                {
+                    "journal": place.journal,
+                    "partition": place.partition,
+                    "seq": place.seq,
+                    "n": place.n,
+                    "client": fact.client,
+                    "send_id": fact.send_id,
+                    "reason": fact.reason,
+                    "detail": fact.detail,
+                    "at": place.at,
+                },
+            )
         case AttemptAssigned(ref, assignment):
-            yield _ASSIGN, _named(ref, place) | {
-                "reason": assignment.rule,
-                "attempt": assignment.attempt,
-                "mailbox": assignment.sender.mailbox,
-                "route": assignment.call.route,
-            }
+            yield (
+                _ASSIGN,
+                _named(ref, place)
+                | {
+                    "reason": assignment.rule,
+                    "attempt": assignment.attempt,
+                    "mailbox": assignment.sender.mailbox,
+                    "route": assignment.call.route,
+                },
+            )
         case AttemptAccepted():
             yield _ACCEPT, _named(fact.ref, place) | {"provider_id": fact.provider_id}
         case SubmissionStarted():

@@ -155,9 +155,18 @@ def create_app(settings: Settings, role: Role, places: Places) -> Worker:
     if role == "delivery":
         secrets = Secrets(settings.secrets_folder)
         adapters = {name: make(secrets) for name, make in PROVIDERS.items()}
-        worker.hands = Hands(stage, Reader(settings.connection, lanes=8, max_fetch_bytes=65_536), adapters, settings.fleet_key())
-    AGENTS[role](app, stage, app.topic(places.inputs, key_type=bytes, value_type=bytes),
-                 app.topic(places.ticks, key_type=bytes, value_type=bytes))
+        worker.hands = Hands(
+            stage,
+            Reader(settings.connection, lanes=8, max_fetch_bytes=65_536),
+            adapters,
+            settings.fleet_key(),
+        )
+    AGENTS[role](
+        app,
+        stage,
+        app.topic(places.inputs, key_type=bytes, value_type=bytes),
+        app.topic(places.ticks, key_type=bytes, value_type=bytes),
+    )
     _attach(worker)
     return worker
 
@@ -208,5 +217,3 @@ async def run_worker(worker: Worker, stop: asyncio.Event) -> None:
         await worker.app.stop()
         await worker.reader.close()
         await worker.writer.close()
-
-

@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import os
 import shutil
 from collections.abc import Callable
 from importlib.resources import files
@@ -53,10 +52,12 @@ def _fetch(folder: Path, coordinates: str, digest: str) -> None:
         raise CannotStart(f"Kafka's jar {coordinates} could not be fetched ({error}); check the network.") from error
     if hashlib.sha256(raw).hexdigest() != digest:
         found.unlink()
-        raise CannotStart(f"Kafka's jar {coordinates} does not have the locked hash; run again, then distrust the source.")
+        raise CannotStart(
+            f"Kafka's jar {coordinates} does not have the locked hash; run again, then distrust the source."
+        )
     target = folder / _file_name(coordinates)
     part = target.with_suffix(".part")
     part.write_bytes(raw)
-    os.replace(part, target)
+    part.replace(target)
     target.with_suffix(".sha256").write_text(digest)
     shutil.rmtree(found.parent, ignore_errors=True)

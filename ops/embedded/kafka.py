@@ -90,8 +90,16 @@ class EmbeddedKafka:
         data = self.folder / "data"
         config.write_text(PROPERTIES.format(port=self.port, controller=controller, data=data))
         (self.folder / "log4j2.properties").write_text(LOGGING)
-        base = [java, "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *flags,
-                f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}", "-cp", f"{jars}/*"]
+        base = [
+            java,
+            "-Xmx384m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            *flags,
+            f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}",
+            "-cp",
+            f"{jars}/*",
+        ]
         if not (data / "meta.properties").exists():
             self._format(base, config, data)
         self._process = start([*base, "kafka.Kafka", config], self.log)
@@ -102,7 +110,9 @@ class EmbeddedKafka:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         done = subprocess.run(
             [*base, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)],
-            capture_output=True, text=True, check=False,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode != 0:
             raise CannotStart(f"Kafka's data folder could not be made: {(done.stdout + done.stderr)[-500:]}")

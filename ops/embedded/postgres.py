@@ -46,7 +46,18 @@ class EmbeddedPostgres:
         data = self._data_folder(user)
         if not (data / "PG_VERSION").exists():
             self._initdb(binaries, data, user, wrap)
-        command = [*wrap, binaries / "postgres", "-D", data, "-p", str(self.port), "-h", "127.0.0.1", "-k", ""]
+        command = [
+            *wrap,
+            binaries / "postgres",
+            "-D",
+            data,
+            "-p",
+            str(self.port),
+            "-h",
+            "127.0.0.1",
+            "-k",
+            "",
+        ]
         self._process = start(command, self.log, death_signal=signal.SIGINT, user=user)
         wait_until(self._answers, self._process, "Postgres", self.log, 30)
         if DATABASE not in self._databases():
@@ -60,8 +71,20 @@ class EmbeddedPostgres:
         return data / "data"
 
     def _initdb(self, binaries: Path, data: Path, user: tuple[int, int] | None, wrap: Sequence[str]) -> None:
-        command = [*wrap, str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8",
-                   "--no-sync", "--locale=C"]
+        command = [
+            *wrap,
+            str(binaries / "initdb"),
+            "-D",
+            str(data),
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-sync",
+            "--locale=C",
+        ]
         making = start(command, self.log, user=user)
         if making.wait(60) != 0:
             raise CannotStart(f"Postgres could not make its data folder. Its log ends: {tail(self.log)}")
@@ -87,9 +110,7 @@ class EmbeddedPostgres:
     def drop_database(self, name: str) -> None:
         """Drop a database, whoever is connected."""
         with psycopg.connect(self.url_of("postgres"), autocommit=True) as connection:
-            connection.execute(
-                sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
-            )
+            connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
 
     def stop(self) -> None:
         """End cleanly (fast shutdown)."""

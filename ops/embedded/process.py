@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import random
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 FREE_BYTES = 500_000_000
+PORTS = range(15_000, 32_000)
 
 
 class CannotStart(Exception):
@@ -34,7 +36,9 @@ def port_for(folder: Path, wanted: int | None, what: str) -> int:
             return remembered
     port = wanted if wanted is not None else _free_port()
     if not _is_free(port):
-        raise CannotStart(f"port {port} on 127.0.0.1 is taken, so {what} cannot start; stop its user or choose another.")
+        raise CannotStart(
+            f"port {port} on 127.0.0.1 is taken, so {what} cannot start; stop its user or choose another."
+        )
     memo.write_text(str(port))
     return port
 
@@ -50,9 +54,8 @@ def _is_free(port: int) -> bool:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below the kernel's ephemeral range: a client could take a port from there while its server is down."""
+    return next(port for port in random.sample(PORTS, len(PORTS)) if _is_free(port))
 
 
 def _die_with_parent(with_signal: int) -> Callable[[], None]:
@@ -93,7 +96,9 @@ def start(
         )
 
 
-def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], what: str, log: Path, seconds: float) -> None:
+def wait_until(
+    ready: Callable[[], bool], process: subprocess.Popen[bytes], what: str, log: Path, seconds: float
+) -> None:
     """Return when `ready`. Raises CannotStart with the log's end when the process ends or time is over."""
     deadline = time.monotonic() + seconds
     while not ready():

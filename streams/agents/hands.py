@@ -27,7 +27,6 @@ from schemas.sending import (
     Outcome,
     OutcomeReported,
     OutcomeSeen,
-    SubmissionStarted,
     Unknown,
 )
 from schemas.topics import DELIVERY_INPUTS, SEND_REQUESTS
@@ -77,7 +76,10 @@ class Hands:
 
     def hear(self, partition: Partition, fact: Fact) -> None:
         """A decided fact counts: an assignment starts a hand."""
-        if isinstance(fact, AttemptAssigned) and attempt_key(fact.ref, fact.assignment.attempt) in partition.position.open:
+        if (
+            isinstance(fact, AttemptAssigned)
+            and attempt_key(fact.ref, fact.assignment.attempt) in partition.position.open
+        ):
             self.start(partition, fact)
 
     def resume(self, partition: Partition) -> None:
@@ -146,7 +148,7 @@ class Hands:
     ) -> Outcome:
         try:
             return await adapter.submit(fact.assignment.call, mail, claim)
-        except Exception as error:  # noqa: BLE001 - an adapter's own bug must become an outcome too
+        except Exception as error:
             log.exception("adapter %s raised", fact.assignment.call.provider)
             what = without_addresses(f"the adapter raised {type(error).__name__}: {error}")
             return Unknown(what) if claimed.yes else NotSent("claim" if claimed.asked else "connect", what)
@@ -168,9 +170,7 @@ class Hands:
 
     async def _claim(self, partition: Partition, fact: AttemptAssigned) -> bool:
         """A definite yes within 20 s, or it is a no for good, even if the entry counts later."""
-        asking = asyncio.ensure_future(
-            partition.ask(ClaimAsked(fact.ref, fact.assignment.attempt, self._clock()))
-        )
+        asking = asyncio.ensure_future(partition.ask(ClaimAsked(fact.ref, fact.assignment.attempt, self._clock())))
         done, _ = await asyncio.wait({asking}, timeout=CLAIM_S)
         if not done:
             asking.add_done_callback(_look_at)

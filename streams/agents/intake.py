@@ -95,9 +95,7 @@ def _send(record: Record, data: dict[str, Any], topic_id: str, key: bytes) -> Se
     return SendRequested(
         ref=SendRef(request.client, request.send_id, recipient_of(address, key)),
         campaign=request.campaign,
-        content=ContentRef(
-            topic_id, record.partition, record.offset, hashlib.sha256(raw).hexdigest(), len(raw)
-        ),
+        content=ContentRef(topic_id, record.partition, record.offset, hashlib.sha256(raw).hexdigest(), len(raw)),
         content_sha256=hashlib.sha256(orjson.dumps(data, option=orjson.OPT_SORT_KEYS)).hexdigest(),
         recipient_loose=recipient_of(loose(address), key),
         recipient_domain=domain_of(address),

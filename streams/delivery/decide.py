@@ -78,7 +78,10 @@ def refusal(state: DeliveryState, fact: SendRequested, at: datetime) -> tuple[Re
         same = known.request.content_sha256 == fact.content_sha256
         return "duplicate", "the same request again" if same else "this send_id was used with other content"
     if fact.requested_at < at - REMEMBERED:
-        return "too_old", f"requested {fact.requested_at:%Y-%m-%d}; a send_id is remembered {REMEMBERED.days} days"
+        return (
+            "too_old",
+            f"requested {fact.requested_at:%Y-%m-%d}; a send_id is remembered {REMEMBERED.days} days",
+        )
     if fact.expires_at <= at:
         return "expired", f"expires_at {fact.expires_at:%Y-%m-%dT%H:%M:%SZ} has passed"
     held = suppressed(state.recipient(fact.ref.recipient), fact.ref.client)
@@ -267,4 +270,3 @@ DECISIONS: Mapping[type[Fact], Decision] = {
     SendLapsed: lapsed,
     Ticked: ticked,
 }
-

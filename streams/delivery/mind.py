@@ -72,7 +72,9 @@ class DeliveryMind:
             case AttemptAccepted() | AttemptRefused() | AttemptNotSent() | AttemptUnknown() | AttemptMissed():
                 open_attempts.pop(attempt_key(fact.ref, fact.attempt), None)
             case SendCancelled() | SendFailed() | SendExpired() | SendWithdrawn():
-                for key in [k for k in open_attempts if k.rpartition("/")[0] == f"{fact.ref.client}/{fact.ref.send_id}"]:
+                for key in [
+                    k for k in open_attempts if k.rpartition("/")[0] == f"{fact.ref.client}/{fact.ref.send_id}"
+                ]:
                     del open_attempts[key]
 
     def forwards(self, fact: Fact, at: datetime) -> list[Outgoing]:
@@ -92,9 +94,7 @@ def result_of(fact: Fact, at: datetime) -> SendResult | None:
     """Return what upstream hears of a fact."""
     match fact:
         case SendRefused():
-            return SendResult(
-                fact.client, fact.send_id, "refused", at, fact.reason, fact.detail, request=fact.request
-            )
+            return SendResult(fact.client, fact.send_id, "refused", at, fact.reason, fact.detail, request=fact.request)
         case SendAdmitted(request):
             where = f"{request.content.partition}/{request.content.offset}"
             return SendResult(request.ref.client, request.ref.send_id, "admitted", at, request=where)
@@ -103,8 +103,13 @@ def result_of(fact: Fact, at: datetime) -> SendResult | None:
         case AttemptAssigned():
             box = fact.assignment.sender.mailbox
             return SendResult(
-                fact.ref.client, fact.ref.send_id, "assigned", at, fact.assignment.rule,
-                attempt=fact.assignment.attempt, mailbox=box,
+                fact.ref.client,
+                fact.ref.send_id,
+                "assigned",
+                at,
+                fact.assignment.rule,
+                attempt=fact.assignment.attempt,
+                mailbox=box,
             )
         case AttemptAccepted():
             return SendResult(
@@ -112,14 +117,24 @@ def result_of(fact: Fact, at: datetime) -> SendResult | None:
             )
         case AttemptUnknown():
             return SendResult(
-                fact.ref.client, fact.ref.send_id, "unknown", at, fact.what,
-                attempt=fact.attempt, mailbox=fact.mailbox,
+                fact.ref.client,
+                fact.ref.send_id,
+                "unknown",
+                at,
+                fact.what,
+                attempt=fact.attempt,
+                mailbox=fact.mailbox,
             )
         case AttemptRefused():
             return SendResult(
-                fact.ref.client, fact.ref.send_id, "admitted", at, f"refused: {fact.verdict.rule}",
+                fact.ref.client,
+                fact.ref.send_id,
+                "admitted",
+                at,
+                f"refused: {fact.verdict.rule}",
                 f"{fact.reply.code} {fact.reply.enhanced} {fact.reply.text}"[:300],
-                fact.attempt, fact.mailbox,
+                fact.attempt,
+                fact.mailbox,
             )
         case SendFailed():
             return SendResult(fact.ref.client, fact.ref.send_id, "failed", at, fact.rule)

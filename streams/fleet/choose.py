@@ -87,7 +87,10 @@ def _for_mailbox(
         return at, None
     ends = min(at + timedelta(seconds=pace.slot_seconds), closes, next_day(at, pace))
     sender = Sender(
-        row.declared.mailbox, row.declared.name, client.declared.postal_address, client.declared.unsubscribe_url
+        row.declared.mailbox,
+        row.declared.name,
+        client.declared.postal_address,
+        client.declared.unsubscribe_url,
     )
     return at, SendAssigned(
         ref=send.request.ref,

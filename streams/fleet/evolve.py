@@ -8,7 +8,15 @@ import msgspec
 from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
 from schemas.ids import MailboxAddress
 from schemas.registry import Fact
-from schemas.sending import CancelNoted, Release, SendAssigned, SendEnded, SendLapsed, SendQueued, SendRequeued
+from schemas.sending import (
+    CancelNoted,
+    Release,
+    SendAssigned,
+    SendEnded,
+    SendLapsed,
+    SendQueued,
+    SendRequeued,
+)
 from streams.fleet.decide import declared_key
 from streams.fleet.quota import give_back, hold
 from streams.fleet.state import (

@@ -20,7 +20,7 @@ from schemas.entry import Entry, JournalBroken, Seen, counts, journal_entry
 from schemas.envelope import Cause, Envelope, Origin, Unreadable, from_wire, to_wire
 from schemas.registry import Fact
 from schemas.sending import InputsLost, LetterDied, PartitionResumed, Ticked
-from schemas.topics import DEAD_LETTERS, Topic, partition_of
+from schemas.topics import DEAD_LETTERS, partition_of
 from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Record, Writer
 from streams.log.mind import Mind, Outgoing
 from streams.log.position import BEGINNING, Position
@@ -361,7 +361,12 @@ class Partition:
         """Put the record's position aside. May be repeated by a crash; readers go by its position."""
         value = record.value or b""
         letter = LetterDied(
-            record.topic, record.partition, record.offset, hashlib.sha256(value).hexdigest(), reason, len(value)
+            record.topic,
+            record.partition,
+            record.offset,
+            hashlib.sha256(value).hexdigest(),
+            reason,
+            len(value),
         )
         await self._send(Outgoing(DEAD_LETTERS, record.topic.encode(), letter), None, self.at)
 
@@ -402,7 +407,13 @@ class Partition:
                 return
 
     def _entry(
-        self, seen: Fact, facts: list[Fact], at: datetime, cause: Cause | None, origin: Origin | None, seen_id: str
+        self,
+        seen: Fact,
+        facts: list[Fact],
+        at: datetime,
+        cause: Cause | None,
+        origin: Origin | None,
+        seen_id: str,
     ) -> Entry:
         name = registry.TYPE_OF[type(seen)]
         return Entry(
@@ -421,9 +432,7 @@ class Partition:
         expected = self.position.offset
         key = str(self.number).encode()
         try:
-            answered = await self.stage.doors.writer.append(
-                self.stage.places.journal, self.number, key, to_wire(entry)
-            )
+            answered = await self.stage.doors.writer.append(self.stage.places.journal, self.number, key, to_wire(entry))
         except AppendUncertain as error:
             log.warning("append to partition %d uncertain, reading back: %s", self.number, error)
             _, end = await self._patiently(

@@ -72,5 +72,5 @@ class FaustRows:
             async with asyncio.timeout(self._timeout_s):
                 for future in sent:
                     await future
-        except Exception as error:  # noqa: BLE001 - Faust hands on whatever its producer raised
+        except Exception as error:
             raise RowNotStored(f"partition {partition}: a row write failed: {error!r}") from error

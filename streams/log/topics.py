@@ -26,8 +26,12 @@ class Found:
 
 
 def _admin(connection: Connection) -> AdminClient:
-    names = {"sasl_plain_username": "sasl.username", "sasl_plain_password": "sasl.password",
-             "sasl_mechanism": "sasl.mechanism", "security_protocol": "security.protocol"}
+    names = {
+        "sasl_plain_username": "sasl.username",
+        "sasl_plain_password": "sasl.password",
+        "sasl_mechanism": "sasl.mechanism",
+        "security_protocol": "security.protocol",
+    }
     security = {names[k]: v for k, v in connection.security.items() if k in names}
     return AdminClient({"bootstrap.servers": connection.bootstrap, "log_level": 0, **security})
 
