@@ -198,7 +198,7 @@ def show(result: dict[str, Any]) -> None:
 
 def is_good(result: dict[str, Any]) -> bool:
     """Whether every request has an end and no send came twice."""
-    return (
+    return bool(
         result["open"] == 0
         and result["most_copies_of_one_send"] <= 1
         and (result["copies_received"] == result["accepted"] or result["unknown"] > 0)

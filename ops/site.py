@@ -60,7 +60,7 @@ class Site:
         (self.folder / "home" / "secrets" / certificate.name).write_bytes(certificate.read_bytes())
         self.smtp_port = port_for(self.received, port, "the receiving mail server")
         log = self.received / "receiver.log"
-        command = [sys.executable, "-m", "ops.receiver", self.received, str(self.smtp_port)]
+        command: list[str | Path] = [sys.executable, "-m", "ops.receiver", self.received, str(self.smtp_port)]
         process = start(command, log)
         wait_until(lambda: _answers(self.smtp_port), process, "the receiving mail server", log, 20)
         self._receiver = process

@@ -46,7 +46,7 @@ class EmbeddedPostgres:
         data = self._data_folder(user)
         if not (data / "PG_VERSION").exists():
             self._initdb(binaries, data, user, wrap)
-        command = [
+        command: list[str | Path] = [
             *wrap,
             binaries / "postgres",
             "-D",

@@ -11,6 +11,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from prometheus_client import Counter, Gauge
@@ -206,6 +207,6 @@ class _Claimed:
     yes = False
 
 
-def _look_at(task: "asyncio.Future[object]") -> None:
+def _look_at(task: "asyncio.Future[Any]") -> None:
     if not task.cancelled() and task.exception() is not None:
         log.warning("a late claim failed: %r", task.exception())

@@ -11,4 +11,5 @@ def again_at(pace: Pace, tries: int, at: datetime) -> datetime | None:
     """Return the earliest time after `tries` counted attempts (doubling), None when patience is over."""
     if tries >= pace.max_attempts:
         return None
-    return at + min(timedelta(seconds=pace.first_retry_seconds) * 2 ** max(0, tries - 1), LONGEST)
+    doubled: int = 2 ** max(0, tries - 1)
+    return at + min(timedelta(seconds=pace.first_retry_seconds * doubled), LONGEST)
