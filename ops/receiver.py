@@ -4,6 +4,7 @@ How it answers follows from the recipient's local part: `nouser…` gets 550 5.1
 the first time. What it accepts stands in `received.jsonl`, one line a copy, written before the 250.
 """
 
+import asyncio
 import datetime
 import hashlib
 import os
@@ -60,10 +61,11 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
 class Handler:
     """Answers RCPT by the local part and keeps what it accepts."""
 
-    def __init__(self, kept: Path) -> None:
+    def __init__(self, kept: Path, dot_delay_s: float) -> None:
         self._out = kept.open("ab")
         self._writing = threading.Lock()
         self._greeted: set[str] = set()
+        self._dot_delay_s = dot_delay_s
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, _options: Any) -> str:
         """Answer RCPT TO."""
@@ -92,6 +94,7 @@ class Handler:
             self._out.write(orjson.dumps(line) + b"\n")
             self._out.flush()
             os.fsync(self._out.fileno())
+        await asyncio.sleep(self._dot_delay_s)
         return f"250 2.0.0 Ok: queued as {line['sha256'][:12]}"
 
 
@@ -100,14 +103,14 @@ def _authenticate(_server: Any, _session: Any, _envelope: Any, _mechanism: str, 
     return AuthResult(success=good, handled=good)
 
 
-def controller(folder: Path, port: int) -> Controller:
-    """Return the server, not yet started."""
+def controller(folder: Path, port: int, dot_delay_s: float = 0.0) -> Controller:
+    """Return the server, not yet started; it answers the final dot so many seconds after it kept the mail."""
     folder.mkdir(parents=True, exist_ok=True)
     certificate, key = make_certificate(folder)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     return Controller(
-        Handler(folder / "received.jsonl"),
+        Handler(folder / "received.jsonl", dot_delay_s),
         hostname="127.0.0.1",
         port=port,
         server_hostname="mx.receiver.test",
@@ -131,8 +134,9 @@ def copies(folder: Path) -> dict[str, int]:
 
 
 def main() -> int:
-    """Run until SIGTERM: `python -m ops.receiver FOLDER PORT`."""
-    server = controller(Path(sys.argv[1]), int(sys.argv[2]))
+    """Run until SIGTERM: `python -m ops.receiver FOLDER PORT [DOT_DELAY_S]`."""
+    delay = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
+    server = controller(Path(sys.argv[1]), int(sys.argv[2]), delay)
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())

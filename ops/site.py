@@ -53,14 +53,21 @@ class Site:
                     file.write(value)
         make_topics(self.settings, flush_each_append=flush_each_append)
 
-    def start_receiver(self, port: int | None = None) -> None:
-        """Start the receiving mail server and trust its certificate."""
+    def start_receiver(self, port: int | None = None, dot_delay_s: float = 0.0) -> None:
+        """Start the receiving mail server (slow to answer the final dot, if asked) and trust its certificate."""
         self.received.mkdir(parents=True, exist_ok=True)
         certificate, _ = receiver.make_certificate(self.received)
         (self.folder / "home" / "secrets" / certificate.name).write_bytes(certificate.read_bytes())
         self.smtp_port = port_for(self.received, port, "the receiving mail server")
         log = self.received / "receiver.log"
-        command: list[str | Path] = [sys.executable, "-m", "ops.receiver", self.received, str(self.smtp_port)]
+        command: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "ops.receiver",
+            self.received,
+            str(self.smtp_port),
+            str(dot_delay_s),
+        ]
         process = start(command, log)
         wait_until(lambda: _answers(self.smtp_port), process, "the receiving mail server", log, 20)
         self._receiver = process

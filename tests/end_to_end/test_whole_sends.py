@@ -6,6 +6,7 @@ import time
 from ops import receiver
 from ops.demo_run import FLEET, OPEN, demo_requests, ends, figures, is_good
 from ops.site import Site, publish_requests
+from ops.verify import verify_until_equal
 from projections.migrate import migrate
 
 
@@ -35,3 +36,6 @@ def test_every_request_has_one_end_and_the_receiver_counts_what_postgres_says(si
     assert result["failed"] == 3
     assert result["accepted"] == 57
     assert result["most_copies_of_one_send"] == 1
+    report = asyncio.run(verify_until_equal(site.settings, 20))
+    assert report.equal, report
+    assert report.sends == 60

@@ -1,0 +1,81 @@
+"""Whole journals folded in memory: what the tables and Postgres must agree with."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from schemas import registry
+from schemas.entry import Entry, counts, journal_entry
+from schemas.registry import Fact
+from streams.app import ROLES, Role
+from streams.delivery.mind import DeliveryMind
+from streams.fleet.mind import FleetMind
+from streams.log.kafka import Reader
+from streams.log.mind import Mind
+from streams.log.position import Position
+from streams.log.rows import Rows
+from streams.log.stage import fold
+from streams.settings import Settings
+
+
+class Nowhere:
+    """A RowStore without rows: everything stays in the fold."""
+
+    def get(self, _key: bytes) -> bytes | None:
+        """Nothing is stored."""
+        return None
+
+    def items(self, _partition: int) -> Iterable[tuple[bytes, bytes]]:
+        """Nothing is stored."""
+        return ()
+
+    async def write(self, _partition: int, _rows: Mapping[bytes, bytes]) -> None:
+        """Never called: a fold that is not flushed writes nothing."""
+        raise AssertionError("a fold in memory was flushed")
+
+
+@dataclass
+class Folded:
+    """One partition's journal, folded to its end. `void` counts records that do not count."""
+
+    partition: int
+    rows: Rows
+    position: Position
+    entries: int = 0
+    void: int = 0
+    facts: list[tuple[Entry, Fact]] = field(default_factory=list)
+
+
+def mind_of(role: Role) -> Mind:
+    """Return a mind of the role."""
+    return DeliveryMind() if role == "delivery" else FleetMind()
+
+
+async def fold_partition(
+    settings: Settings, role: Role, partition: int, reader: Reader, *, keep_facts: bool = False
+) -> Folded:
+    """Fold one journal partition from its true start. Raises JournalBroken, LogUnreachable."""
+    mind = mind_of(role)
+    topics = ROLES[role]
+    name = settings.topic(topics.journal)
+    folded = Folded(partition, Rows(Nowhere(), partition, mind.row_types), Position())
+    folded.position.causes = {settings.topic(topics.inputs): -1}
+    state = mind.open(folded.rows)
+    start, end = await reader.bounds(name, partition)
+    async for chunk in reader.read(name, partition, start, end):
+        for record in chunk:
+            where = f"{name}/{partition} offset {record.offset}"
+            entry = journal_entry(record.value, where)
+            if not counts(entry, folded.position.seq, folded.position.last_id, where):
+                folded.void += 1
+                continue
+            facts = [registry.fact_in(decided) for decided in entry.decided]
+            fold(mind, folded.rows, state, entry, facts)
+            for fact in facts:
+                mind.track(folded.position.open, fact)
+            folded.position.count(entry, record.offset)
+            folded.entries += 1
+            if keep_facts:
+                folded.facts += [(entry, fact) for fact in facts]
+        await asyncio.sleep(0)
+    return folded
