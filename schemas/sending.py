@@ -259,6 +259,7 @@ class OutcomeReported(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ref: SendRef
     attempt: int
+    hand: str
     outcome: Outcome
 
 
@@ -302,11 +303,12 @@ class AttemptAssigned(msgspec.Struct, frozen=True):
 
 
 class SubmissionStarted(msgspec.Struct, frozen=True):
-    """The claim: written directly before the point of no return."""
+    """The claim: written directly before the point of no return. Only `hand` may go on, and only it knows the end."""
 
     ref: SendRef
     attempt: int
     clock: datetime  # the claiming hand's own clock
+    hand: str
 
 
 class AttemptAccepted(msgspec.Struct, frozen=True):
@@ -468,11 +470,12 @@ class CancelNoted(msgspec.Struct, frozen=True):
 
 
 class ClaimAsked(msgspec.Struct, frozen=True):
-    """A hand stands before the point of no return; `clock` is its real clock."""
+    """A hand stands before the point of no return; `clock` is its real clock, `hand` its own id."""
 
     ref: SendRef
     attempt: int
     clock: datetime
+    hand: str
 
 
 class OutcomeSeen(msgspec.Struct, frozen=True):
@@ -480,6 +483,7 @@ class OutcomeSeen(msgspec.Struct, frozen=True):
 
     ref: SendRef
     attempt: int
+    hand: str
     outcome: Outcome
 
 

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from prometheus_client import Counter, Gauge
 
 from adapters.interface import Claim, Mail, MailAdapter, without_addresses
 from adapters.message import HeaderInvalid, build, envelope_sender, identity
-from schemas.ids import RouteId
+from schemas.ids import ClientId, RouteId
 from schemas.registry import Fact
 from schemas.requests import SendRequest, asked
 from schemas.sending import (
@@ -28,6 +28,8 @@ from schemas.sending import (
     Outcome,
     OutcomeReported,
     OutcomeSeen,
+    PartitionResumed,
+    SubmissionStarted,
     Unknown,
 )
 from schemas.topics import DELIVERY_INPUTS, SEND_REQUESTS
@@ -40,7 +42,6 @@ from streams.log.stage import Partition, Stage, StopLoudly
 log = logging.getLogger(__name__)
 
 CLAIM_S = 20.0
-HANDS = 200
 OUTCOMES = Counter("mailfleet_outcomes_total", "Outcomes that hands saw", ["provider", "outcome"])
 BUSY = Gauge("mailfleet_hands_busy", "Hands that are at work")
 
@@ -50,7 +51,7 @@ class ContentGone(Exception):
 
 
 class Hands:
-    """All hands of one delivery worker. Bounds: `HANDS` in all, and each route's own."""
+    """All hands of one delivery worker. Each route has its own bound, so that a silent one holds up no other."""
 
     def __init__(
         self,
@@ -65,23 +66,36 @@ class Hands:
         self._adapters = adapters
         self._key = key
         self._clock = clock
-        self._per_route: dict[RouteId, asyncio.Semaphore] = {}
+        self._per_route: dict[tuple[ClientId, RouteId], asyncio.Semaphore] = {}
         self._held: dict[Partition, set[str]] = defaultdict(set)
+        self._alive: set[str] = set()  # ids of the hands at work in this process
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         stage.on_counted = self.hear
         stage.on_resumed = self.resume
-        stage.holds = lambda partition, attempt: attempt in self._held[partition]
+        stage.holds = self.holds
 
     # ── when a hand starts ───────────────────────────────────────────────────────────────────────
 
     def hear(self, partition: Partition, fact: Fact) -> None:
-        """A decided fact counts: an assignment starts a hand."""
-        if (
-            isinstance(fact, AttemptAssigned)
-            and attempt_key(fact.ref, fact.assignment.attempt) in partition.position.open
-        ):
-            self.start(partition, fact)
+        """A decided fact counts: an assignment starts a hand; a claim by a stranger's hand is disowned."""
+        match fact:
+            case AttemptAssigned(ref, assignment) if attempt_key(ref, assignment.attempt) in partition.position.open:
+                self.start(partition, fact)
+            case SubmissionStarted(ref, attempt, _, hand) if hand not in self._alive:
+                self._begin(self._disown(partition, attempt_key(ref, attempt)))
+
+    def holds(self, partition: Partition, attempt: str) -> bool:
+        """Whether the hand that claimed the attempt is at work in this process."""
+        row = partition.state.send_named(attempt.rpartition("/")[0])
+        return isinstance(row, SendRow) and row.hand in self._alive
+
+    async def _disown(self, partition: Partition, attempt: str) -> None:
+        """A process that lost the partition claimed it before it knew: unknown here until that hand reports."""
+        try:
+            await partition.ask(PartitionResumed((attempt,)))
+        except (LogUnreachable, StopLoudly) as error:
+            log.warning("a stranger's claim is left to the partition's next owner: %s", error)
 
     def resume(self, partition: Partition) -> None:
         """Start hands for what is assigned, not started, and held by nobody here."""
@@ -96,35 +110,41 @@ class Hands:
         if self._closing or key in self._held[partition]:
             return
         self._held[partition].add(key)
-        task = asyncio.get_running_loop().create_task(self._run(partition, fact, key))
+        self._begin(self._run(partition, fact, key))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, partition: Partition, fact: AttemptAssigned, key: str) -> None:
         call = fact.assignment.call
-        bound = self._per_route.setdefault(call.route, asyncio.Semaphore(call.max_connections))
+        bound = self._per_route.setdefault((fact.ref.client, call.route), asyncio.Semaphore(call.max_connections))
+        hand = self._stage.doors.new_id()
+        self._alive.add(hand)
         try:
             async with bound:
                 with BUSY.track_inprogress():
-                    outcome = await self._attempt(partition, fact)
+                    outcome = await self._attempt(partition, fact, hand)
             if outcome is not None:
                 OUTCOMES.labels(call.provider, type(outcome).__name__).inc()
-                await self._tell(partition, fact, outcome)
+                await self._tell(partition, fact, hand, outcome)
         finally:
+            self._alive.discard(hand)
             self._held[partition].discard(key)
             if not self._held[partition]:
                 del self._held[partition]
 
     # ── one attempt ──────────────────────────────────────────────────────────────────────────────
 
-    async def _attempt(self, partition: Partition, fact: AttemptAssigned) -> Outcome | None:
+    async def _attempt(self, partition: Partition, fact: AttemptAssigned, hand: str) -> Outcome | None:
         """Return what became of the attempt; None when it had ended before anything was tried."""
         assignment = fact.assignment
         wait = (assignment.not_before - self._clock()).total_seconds()
         if wait > 0:
             await asyncio.sleep(wait)
         if self._clock() >= assignment.not_after:
-            await self._claim(partition, fact)  # decides `missed`
+            await self._claim(partition, fact, hand)  # decides `missed`
             return None
         adapter = self._adapters.get(assignment.call.provider)
         if adapter is None:
@@ -139,7 +159,7 @@ class Hands:
 
         async def claim() -> bool:
             claimed.asked = True
-            claimed.yes = await self._claim(partition, fact)
+            claimed.yes = await self._claim(partition, fact, hand)
             return claimed.yes
 
         return await self._submit(adapter, fact, mail, claim, claimed)
@@ -169,9 +189,10 @@ class Hands:
         raw = build(request, sender, identity(token, sender.mailbox), self._clock())
         return Mail(envelope_sender(sender, token), request.to.strip(), raw)
 
-    async def _claim(self, partition: Partition, fact: AttemptAssigned) -> bool:
+    async def _claim(self, partition: Partition, fact: AttemptAssigned, hand: str) -> bool:
         """A definite yes within 20 s, or it is a no for good, even if the entry counts later."""
-        asking = asyncio.ensure_future(partition.ask(ClaimAsked(fact.ref, fact.assignment.attempt, self._clock())))
+        claim = ClaimAsked(fact.ref, fact.assignment.attempt, self._clock(), hand)
+        asking = asyncio.ensure_future(partition.ask(claim))
         done, _ = await asyncio.wait({asking}, timeout=CLAIM_S)
         if not done:
             asking.add_done_callback(_look_at)
@@ -185,12 +206,12 @@ class Hands:
             return False
         return self._clock() < fact.assignment.not_after
 
-    async def _tell(self, partition: Partition, fact: AttemptAssigned, outcome: Outcome) -> None:
+    async def _tell(self, partition: Partition, fact: AttemptAssigned, hand: str, outcome: Outcome) -> None:
         """Have the outcome decided here, or report it to the partition's new owner."""
         try:
-            await partition.ask(OutcomeSeen(fact.ref, fact.assignment.attempt, outcome))
+            await partition.ask(OutcomeSeen(fact.ref, fact.assignment.attempt, hand, outcome))
         except (LogUnreachable, StopLoudly):
-            report = OutcomeReported(fact.ref, fact.assignment.attempt, outcome)
+            report = OutcomeReported(fact.ref, fact.assignment.attempt, hand, outcome)
             await partition.send_report(Outgoing(DELIVERY_INPUTS, delivery_key(fact.ref.recipient), report))
 
     async def close(self, wait_s: float = 30.0) -> None:

@@ -129,16 +129,21 @@ def claimed(state: DeliveryState, fact: ClaimAsked, _at: datetime) -> list[Fact]
         return [_missed(fact.ref, row.assignment)]
     if fact.clock < row.assignment.not_before:
         return []
-    return [SubmissionStarted(fact.ref, fact.attempt, fact.clock)]
+    return [SubmissionStarted(fact.ref, fact.attempt, fact.clock, fact.hand)]
 
 
 # ── outcomes ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def outcome(state: DeliveryState, fact: OutcomeSeen | OutcomeReported, _at: datetime) -> list[Fact]:
-    """Settle an attempt, once: a second outcome, or one of an older attempt, changes nothing."""
+    """Settle an attempt, once: a second outcome, or one of an older attempt, changes nothing.
+
+    Two hands may hold one attempt (its partition moved): once one has claimed, only that one knows the end.
+    """
     row = state.send(fact.ref)
     if row is None or row.assignment is None or row.attempt != fact.attempt or row.state not in UNSETTLED:
+        return []
+    if row.hand not in ("", fact.hand):
         return []
     box, route = row.assignment.sender.mailbox, row.assignment.call.route
     match fact.outcome:

@@ -105,7 +105,11 @@ def _send(row: SendRow | None, fact: Fact) -> SendRow:
         raise ValueError(f"{type(fact).__name__} of a send that was never admitted")
     state = NEW_STATE[type(fact)]
     if isinstance(fact, AttemptAssigned):
-        return msgspec.structs.replace(row, state=state, attempt=fact.assignment.attempt, assignment=fact.assignment)
+        return msgspec.structs.replace(
+            row, state=state, attempt=fact.assignment.attempt, assignment=fact.assignment, hand=""
+        )
+    if isinstance(fact, SubmissionStarted):
+        return msgspec.structs.replace(row, state=state, hand=fact.hand)
     if isinstance(fact, AttemptAccepted):
         return msgspec.structs.replace(row, state=state, provider_id=fact.provider_id)
     return msgspec.structs.replace(row, state=state)

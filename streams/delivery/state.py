@@ -16,12 +16,13 @@ DUE_SHARDS = 8
 
 
 class SendRow(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A send that was admitted. `attempt` counts assignments, from 1."""
+    """A send that was admitted. `attempt` counts assignments, from 1; `hand` is the one that claimed the last."""
 
     request: SendRequested
     state: SendState
     attempt: int = 0
     assignment: SendAssigned | None = None
+    hand: str = ""
     provider_id: str = ""
 
 

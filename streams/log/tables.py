@@ -16,7 +16,7 @@ class MarkedTable(faust.Table):
         super().__init__(app, **options)
         self.sent: list[Awaitable[Any]] = []
 
-    def apply_changelog_batch(self, batch: Any, to_key: Any, to_value: Any) -> None:
+    def apply_changelog_batch(self, batch: Any) -> None:
         """Recovery: apply what is not older than what is held."""
         for event in batch:
             partition, _ = key_parts(event.message.key)
@@ -32,7 +32,7 @@ class MarkedTable(faust.Table):
             if held is None or mark_of(value) >= mark_of(held):
                 best[key] = event
         keep = {id(event) for event in best.values()}
-        super().apply_changelog_batch([e for e in batch if id(e) in keep], to_key, to_value)
+        super().apply_changelog_batch([event for event in batch if id(event) in keep])
 
     def _held(self, key: bytes, partition: int) -> bytes | None:
         value = self.data.get(key)

@@ -109,6 +109,11 @@ class Story:
                 raise AssertionError(f"{what} not within {seconds} s; {self.found()}\n{self.last_words()}")
             time.sleep(0.1)
 
+    def let_pass(self, seconds: float) -> None:
+        """Tend the stack for a while: what is tested is that time passes."""
+        until = time.monotonic() + seconds
+        self.wait(lambda: time.monotonic() > until, seconds + 5, "a while")
+
     def wait_done(self, count: int, seconds: float = 90) -> None:
         """Tend the stack until so many requests have an end."""
         self.wait(lambda: self.done() >= count, seconds, f"{count} of {self.asked} ends")
