@@ -109,7 +109,7 @@ class EmbeddedKafka:
         shutil.rmtree(data, ignore_errors=True)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         done = subprocess.run(
-            [*base, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)],
+            [*base, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(config)],
             capture_output=True,
             text=True,
             check=False,
