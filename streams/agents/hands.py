@@ -17,7 +17,7 @@ import msgspec
 from prometheus_client import Counter, Gauge
 
 from adapters.interface import Claim, Mail, MailAdapter, without_addresses
-from adapters.message import HeaderInvalid, build, envelope_sender, identity
+from adapters.message import HeaderInvalid, build, envelope_recipient, envelope_sender, identity
 from schemas.ids import ClientId, RouteId
 from schemas.registry import Fact
 from schemas.requests import SendRequest, asked
@@ -187,7 +187,7 @@ class Hands:
         token = token_of(fact.ref.recipient, fact.ref.client, fact.ref.send_id, self._key)
         sender = fact.assignment.sender
         raw = build(request, sender, identity(token, sender.mailbox), self._clock())
-        return Mail(envelope_sender(sender, token), request.to.strip(), raw)
+        return Mail(envelope_sender(sender, token), envelope_recipient(request.to), raw)
 
     async def _claim(self, partition: Partition, fact: AttemptAssigned, hand: str) -> bool:
         """A definite yes within 20 s, or it is a no for good, even if the entry counts later."""
