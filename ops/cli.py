@@ -74,11 +74,11 @@ def _show(report: Report) -> None:
     table.add_column("count", justify="right")
     for what, count in vars(report).items():
         if isinstance(count, int):
-            table.add_row(
-                {"void": "void entries (of stopped owners)", "behind": "rows not stored yet"}.get(what, what),
-                str(count),
-            )
+            table.add_row({"void": "void entries (of stopped owners)"}.get(what, what), str(count))
+    table.add_row("rows not stored yet", str(len(report.behind)))
     out.print(table)
+    for line in report.behind[:10]:
+        out.print(f"behind: {line}", style="yellow", highlight=False)
     for line in report.differences[:50]:
         out.print(f"differs: {line}", style="red", highlight=False)
     if len(report.differences) > 50:

@@ -47,7 +47,7 @@ class Report:
     rows: int = 0
     sends: int = 0
     attempts: int = 0
-    behind: int = 0
+    behind: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
 
     @property
@@ -110,7 +110,7 @@ async def _changelog(settings: Settings, role: Role, folded: Folded, reader: Rea
         raw = key_text(partition, key)
         held_mark, held = stored.pop(raw, (-1, None))
         if held_mark < mark:
-            report.behind += 1
+            report.behind.append(f"{role} row {raw.decode()}: stored at mark {held_mark}, the journal is at {mark}")
         elif held_mark > mark:
             report.differences.append(f"{role} row {raw.decode()}: mark {held_mark} is past the journal's {mark}")
         elif held != orjson.loads(msgspec.json.encode(row)) and not _same(held, row):

@@ -87,6 +87,12 @@ class Rows:
         """Take a folded row; `flush` stores it later."""
         self._unstored[key] = (mark, row)
 
+    def keep(self, key: RowKey) -> None:
+        """Have the row as it is held stored again by the next `flush`."""
+        mark, row = self.held(key)
+        if row is not None:
+            self._unstored.setdefault(key, (mark, row))
+
     def all(self) -> Iterator[tuple[RowKey, msgspec.Struct]]:
         """Yield every row of the partition."""
         for raw_key, raw in self._store.items(self._partition):
@@ -100,9 +106,8 @@ class Rows:
         """Have those rows written once more whose last changelog record has a lower mark than the row held."""
         for raw_key, mark in lower.items():
             _, key = key_parts(raw_key)
-            held, row = self.held(key) if key[0] in self._types else (0, None)
-            if row is not None and held > mark:
-                self._unstored.setdefault(key, (held, row))
+            if key[0] in self._types and self.held(key)[0] > mark:
+                self.keep(key)
 
     async def flush(self) -> None:
         """Store all that is not stored. Must run inside the agent's loop. Raises RowNotStored."""

@@ -569,7 +569,11 @@ class _StoredPosition(msgspec.Struct):
 
 
 def fold(mind: Mind, rows: Rows, state: Any, entry: Entry, facts: list[Fact]) -> None:
-    """Fold an entry into its rows; a row at or past the entry's seq is left as it is."""
+    """Fold an entry into its rows; a row at or past the entry's seq is left as it is, but stored again.
+
+    Such a row comes from a local store that outlived its process: it may be there without ever having
+    reached the changelog, and the position row must not pass it by.
+    """
     touched: dict[Any, list[Fact]] = {}
     for fact in facts:
         for key in mind.rows_of(fact, entry.at):
@@ -577,6 +581,7 @@ def fold(mind: Mind, rows: Rows, state: Any, entry: Entry, facts: list[Fact]) ->
     for key, changes in touched.items():
         mark, row = rows.held(key)
         if mark >= entry.seq:
+            rows.keep(key)
             continue
         for fact in changes:
             row = mind.evolve(key, row, fact, entry.at)

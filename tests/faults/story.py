@@ -144,7 +144,7 @@ class Story:
         self._quota_held(quota)
         self._gaps_held()
         report = asyncio.run(verify_until_equal(self.site.settings, 30))
-        assert report.equal, (report.behind, report.differences[:5], self.last_words())
+        assert report.equal, (report.behind[:5], report.differences[:5], self.last_words())
         return found
 
     def _quota_held(self, quota: int) -> None:
