@@ -40,7 +40,7 @@ class MailAdapter(Protocol):
 
 def reply_of(provider: str, stage: Stage, code: int, text: str) -> Reply:
     """Return what was said, with its enhanced code apart and every address replaced by <recipient>."""
-    flat = " ".join(text.split())
+    flat = _one_line(text)
     found = _ENHANCED.match(flat)
     enhanced = found[1] if found else ""
     rest = flat[found.end() :] if found else flat
@@ -48,5 +48,10 @@ def reply_of(provider: str, stage: Stage, code: int, text: str) -> Reply:
 
 
 def without_addresses(text: str) -> str:
-    """Return `text` fit for a fact: one line, no addresses."""
-    return _ADDRESS.sub("<recipient>", " ".join(text.split()))[:MAX_REPLY_TEXT]
+    """Return `text` fit for a fact: one printable line, no addresses."""
+    return _ADDRESS.sub("<recipient>", _one_line(text))[:MAX_REPLY_TEXT]
+
+
+def _one_line(text: str) -> str:
+    """Servers send any octets: neither JSON takes a lone surrogate nor Postgres a NUL."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))

@@ -23,6 +23,7 @@ BODY_S = 120.0
 DOT_S = 600.0
 IDLE_S = 20.0
 MAILS_PER_CONNECTION = 50
+CHUNK = 65_536
 
 _LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 _LINE_END = re.compile(rb"\r\n|\r|\n")
@@ -195,12 +196,13 @@ class SmtpAdapter:
         protocol, transport = client.protocol, client.transport
         if protocol is None or transport is None or transport.is_closing():
             raise aiosmtplib.SMTPServerDisconnected("the server hung up before the body")
-        protocol.write(body)
         async with asyncio.timeout(BODY_S):
-            while isinstance(transport, asyncio.WriteTransport) and transport.get_write_buffer_size() > 0:
-                if transport.is_closing():
-                    raise aiosmtplib.SMTPServerDisconnected("the server hung up within the body")
-                await asyncio.sleep(0.005)
+            for start in range(0, len(body), CHUNK):  # at once, TLS would push it all past the counted buffer
+                protocol.write(body[start : start + CHUNK])
+                while isinstance(transport, asyncio.WriteTransport) and transport.get_write_buffer_size() > 0:
+                    if transport.is_closing():
+                        raise aiosmtplib.SMTPServerDisconnected("the server hung up within the body")
+                    await asyncio.sleep(0.005)
 
     async def _dot(self, client: aiosmtplib.SMTP, call: RouteCall, claim: Claim) -> Outcome:
         if not await claim():

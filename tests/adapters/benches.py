@@ -1,0 +1,284 @@
+"""One bench for each provider: it starts the provider's server, makes it behave and shows what reached it.
+
+A provider joins the contract suite by a class here and a line in BENCHES.
+"""
+
+import asyncio
+import base64
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from adapters.interface import Mail, MailAdapter
+from adapters.mail import smtp
+from adapters.mail.memory import MemoryAdapter
+from adapters.mail.smtp import SmtpAdapter
+from adapters.secrets import Secrets
+from ops.receiver import make_certificate
+from schemas.ids import RouteId
+from schemas.sending import RouteCall, Stage
+from tests.adapters.scripted_smtp import Behaviour, Cut, Mode, Raw, Say, ScriptedSmtp, Silence, Step
+
+DEADLINE_S = 10.0
+GARBAGE = b"\xff\xfe\x00 this is no reply\r\n"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that servers and networks do; `stage` is where an honest NotSent says it stood."""
+
+    name: str
+    stage: Stage
+    after_claim: bool = False
+    big_mail: bool = False
+    short_patience: bool = False
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """One message as the server has it."""
+
+    envelope_from: str
+    recipient: str
+    raw: bytes
+
+
+class Bench(Protocol):
+    """What the contract suite needs to know of a provider."""
+
+    refusals: ClassVar[Sequence[Stage]]
+    """Stages at which the server can say no."""
+    troubles: ClassVar[Sequence[Trouble]]
+
+    @property
+    def adapter(self) -> MailAdapter:
+        """The adapter under test."""
+
+    @property
+    def call(self) -> RouteCall:
+        """The route to the bench's server."""
+
+    @property
+    def secret_words(self) -> Sequence[str]:
+        """What may stand in no outcome, exception or log."""
+
+    async def start(self, folder: Path, patience_s: float) -> None:
+        """Start the server; the adapter waits `patience_s` for each of its answers."""
+
+    async def stop(self) -> None:
+        """Stop the server."""
+
+    def refuse(self, stage: Stage, code: int, text: str) -> None:
+        """Make the server say no at a stage."""
+
+    def trouble(self, trouble: Trouble) -> None:
+        """Make the server or the network misbehave."""
+
+    def relent(self) -> None:
+        """Let the server be good again."""
+
+    def vanish(self) -> None:
+        """Break every connection off."""
+
+    def arrived(self) -> Sequence[Arrived]:
+        """Return what the server has whole, in order."""
+
+    async def all_but_the_last_word(self, mail: Mail) -> None:
+        """Return when the server has all of `mail` that may reach it before the claim."""
+
+    async def last_word_is_next(self) -> None:
+        """Called from within the claim, after its answer is known: note that the claim was asked here."""
+
+    def steps_after_claim(self) -> Sequence[str]:
+        """Return what the server was told after the claim was asked."""
+
+
+async def until(condition: Callable[[], bool], deadline_s: float = DEADLINE_S) -> bool:
+    """Return whether the condition came true before the deadline."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        await asyncio.sleep(0.002)
+    return True
+
+
+# ── memory ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class MemoryBench:
+    """The adapter is its own server; there is no network to break."""
+
+    refusals: ClassVar[Sequence[Stage]] = ("rcpt",)
+    troubles: ClassVar[Sequence[Trouble]] = ()
+    secret_words: Sequence[str] = ()
+    call = RouteCall(RouteId("m"), "memory")
+
+    async def start(self, folder: Path, patience_s: float) -> None:
+        """Make the adapter."""
+        self.adapter = MemoryAdapter(Secrets(folder))
+
+    async def stop(self) -> None:
+        """Nothing runs."""
+
+    def refuse(self, stage: Stage, code: int, text: str) -> None:
+        """Refuse Anna."""
+        self.adapter.refusing["anna"] = (code, text)
+
+    def trouble(self, trouble: Trouble) -> None:
+        """Nothing can go wrong."""
+        raise AssertionError(trouble)
+
+    def vanish(self) -> None:
+        """There is no connection."""
+
+    def relent(self) -> None:
+        """Refuse nobody."""
+        self.adapter.refusing.clear()
+
+    def arrived(self) -> Sequence[Arrived]:
+        """Return what was kept."""
+        return [Arrived(mail.envelope_from, mail.recipient, mail.raw) for mail in self.adapter.kept]
+
+    async def all_but_the_last_word(self, mail: Mail) -> None:
+        """Nothing arrives before the claim."""
+
+    async def last_word_is_next(self) -> None:
+        """Keeping is the one step."""
+
+    def steps_after_claim(self) -> Sequence[str]:
+        """Return nothing: there are no steps on a wire."""
+        return []
+
+
+# ── SMTP ─────────────────────────────────────────────────────────────────────────────────────────
+
+STEPS: Mapping[Step, Stage] = {
+    "banner": "connect",
+    "ehlo": "ehlo",
+    "starttls": "tls",
+    "handshake": "tls",
+    "ehlo_tls": "tls",
+    "auth": "auth",
+    "mail": "mail",
+    "rcpt": "rcpt",
+    "data": "data",
+}
+BREAKS: Mapping[str, Behaviour] = {
+    "cut": Cut(),
+    "end": Cut(politely=True),
+    "silence": Silence(),
+    "garbage": Raw(GARBAGE),
+}
+NO_ANSWERS: Mapping[str, Behaviour] = {
+    **BREAKS,
+    "half an answer": Raw(b"25"),
+    "no reply code": Raw(b"100 hm\r\n"),
+    "354 again": Raw(b"354 go ahead\r\n"),
+}
+WAITED_FOR = ("silence", "half an answer")
+
+
+def _scripts() -> Iterator[tuple[Trouble, Step, Behaviour]]:
+    for word, how in BREAKS.items():
+        for step, stage in STEPS.items():
+            if (word, step) != ("end", "handshake"):  # a TLS server cannot end in order what has not begun
+                yield Trouble(f"{word} at {step}", stage, short_patience=word in WAITED_FOR), step, how
+    yield Trouble("cut within the body", "body", big_mail=True), "body", Cut()
+    yield Trouble("silence within the body", "body", big_mail=True, short_patience=True), "body", Silence(deaf=True)
+    for word, how in NO_ANSWERS.items():
+        yield Trouble(f"{word} at dot", "dot", after_claim=True, short_patience=word in WAITED_FOR), "dot", how
+
+
+SCRIPTS: Mapping[Trouble, tuple[Step, Behaviour]] = {trouble: (step, how) for trouble, step, how in _scripts()}
+NOBODY_LISTENS = Trouble("nobody listens", "connect")
+
+
+class SmtpBench:
+    """A scripted server with STARTTLS and AUTH, on a socket of loopback."""
+
+    refusals: ClassVar[Sequence[Stage]] = ("connect", "ehlo", "tls", "auth", "mail", "rcpt", "data", "dot")
+    troubles: ClassVar[Sequence[Trouble]] = (NOBODY_LISTENS, *SCRIPTS)
+    user = "bob@firm.test"
+    password = "correct horse battery"
+
+    def __init__(self, mode: Mode = "starttls") -> None:
+        self.mode: Mode = mode
+        plain = base64.b64encode(f"\0{self.user}\0{self.password}".encode()).decode()
+        self.secret_words: Sequence[str] = (
+            self.password,
+            base64.b64encode(self.password.encode()).decode(),
+            plain,
+            plain.rstrip("="),
+        )
+
+    async def start(self, folder: Path, patience_s: float) -> None:
+        """Start the server, with a certificate that the route trusts."""
+        certificate, key = make_certificate(folder)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        (folder / "smtp-password").write_text(self.password)
+        (folder / "smtp-password").chmod(0o600)
+        self.server = ScriptedSmtp(self.mode, context, {self.user: self.password})
+        await self.server.start()
+        smtp.CONNECT_S = smtp.BODY_S = patience_s
+        self.adapter = SmtpAdapter(Secrets(folder), step_s=patience_s, dot_s=patience_s)
+        self.call = RouteCall(
+            RouteId("r"),
+            "smtp",
+            host="127.0.0.1",
+            port=self.server.port,
+            tls=self.mode,
+            username=self.user,
+            secret_ref="file:smtp-password",
+            ca_file_ref=f"file:{certificate.name}" if self.mode != "none" else "",
+        )
+
+    async def stop(self) -> None:
+        """Hang up on both sides."""
+        await self.adapter.close()
+        await self.server.stop()
+
+    def refuse(self, stage: Stage, code: int, text: str) -> None:
+        """Answer with this reply at the step of the stage."""
+        step: Step = next((step for step, at in STEPS.items() if at == stage), "dot")
+        self.server.script[step] = Say(f"{code} {text}")
+
+    def trouble(self, trouble: Trouble) -> None:
+        """Put the trouble into the script."""
+        if trouble is NOBODY_LISTENS:
+            self.server.stop_listening()
+            return
+        step, how = SCRIPTS[trouble]
+        self.server.script[step] = how
+
+    def vanish(self) -> None:
+        """Reset all connections."""
+        self.server.hang_up()
+
+    def relent(self) -> None:
+        """Forget the script."""
+        self.server.script.clear()
+
+    def arrived(self) -> Sequence[Arrived]:
+        """Return the messages that came with their final dot."""
+        return [Arrived(kept.envelope_from, ",".join(kept.recipients), kept.raw) for kept in self.server.kept]
+
+    async def all_but_the_last_word(self, mail: Mail) -> None:
+        """The whole body, dots doubled, but no final dot."""
+        await until(lambda: self.server.body_octets >= len(mail.raw))
+
+    async def last_word_is_next(self) -> None:
+        """Mark the place in the server's memory."""
+        self.server.events.append("claim")
+
+    def steps_after_claim(self) -> Sequence[str]:
+        """Return the commands after the mark."""
+        events = self.server.events
+        return events[events.index("claim") + 1 :] if "claim" in events else []
+
+
+BENCHES: Mapping[str, Callable[[], Bench]] = {"smtp": SmtpBench, "memory": MemoryBench}
