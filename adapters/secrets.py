@@ -18,7 +18,7 @@ class Secrets:
     def path(self, ref: str) -> Path:
         """Return the path behind `file:NAME`. Raises SecretMissing."""
         kind, _, name = ref.partition(":")
-        if kind != "file" or not name or Path(name).name != name:
+        if kind != "file" or name in {"", ".."} or "\0" in name or Path(name).name != name:
             raise SecretMissing(f"{ref!r} is not of the form file:NAME (a plain file name)")
         return self._folder / name
 
@@ -36,6 +36,8 @@ class Secrets:
             value = path.read_text("utf-8").rstrip("\n")
         except OSError as error:
             raise SecretMissing(f"secret {ref} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError:
+            raise SecretMissing(f"secret {ref} is not UTF-8 text") from None  # the error holds its octets
         if stat.S_IMODE(mode) & 0o077:
             raise SecretMissing(f"secret {ref} may be read by others: chmod 600 its file")
         return value
