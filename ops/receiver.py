@@ -62,7 +62,7 @@ class Handler:
     """Answers RCPT by the local part and keeps what it accepts."""
 
     def __init__(self, kept: Path, dot_delay_s: float) -> None:
-        self._out = kept.open("ab")
+        self._kept = kept
         self._writing = threading.Lock()
         self._greeted: set[str] = set()
         self._dot_delay_s = dot_delay_s
@@ -90,10 +90,10 @@ class Handler:
             "size": len(raw),
             "sha256": hashlib.sha256(raw).hexdigest(),
         }
-        with self._writing:
-            self._out.write(orjson.dumps(line) + b"\n")
-            self._out.flush()
-            os.fsync(self._out.fileno())
+        with self._writing, self._kept.open("ab") as out:
+            out.write(orjson.dumps(line) + b"\n")
+            out.flush()
+            os.fsync(out.fileno())
         await asyncio.sleep(self._dot_delay_s)
         return f"250 2.0.0 Ok: queued as {line['sha256'][:12]}"
 
