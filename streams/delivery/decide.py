@@ -125,6 +125,8 @@ def claimed(state: DeliveryState, fact: ClaimAsked, _at: datetime) -> list[Fact]
         return []
     if suppressed(state.recipient(fact.ref.recipient), fact.ref.client):
         return [SendCancelled(fact.ref, "suppression")]
+    if fact.clock >= row.request.expires_at:
+        return [SendExpired(fact.ref, "expires_at")]
     if fact.clock >= row.assignment.not_after:
         return [_missed(fact.ref, row.assignment)]
     if fact.clock < row.assignment.not_before:

@@ -136,6 +136,12 @@ def result_of(fact: Fact, at: datetime) -> SendResult | None:
                 fact.attempt,
                 fact.mailbox,
             )
+        case AttemptNotSent() | AttemptMissed():
+            why = f"not sent at {fact.stage}" if isinstance(fact, AttemptNotSent) else "missed its slot"
+            what = fact.what if isinstance(fact, AttemptNotSent) else ""
+            return SendResult(
+                fact.ref.client, fact.ref.send_id, "admitted", at, why, what, attempt=fact.attempt, mailbox=fact.mailbox
+            )
         case SendFailed():
             return SendResult(fact.ref.client, fact.ref.send_id, "failed", at, fact.rule)
         case SendCancelled():
