@@ -145,7 +145,7 @@ def refused(state: FleetState, fact: AttemptRefused, at: datetime) -> list[Fact]
         return [ended, SendGivenUp(fact.ref, fact.attempt, f"patience over after {row.tries + 1} refusals")]
     release = _release(state, row, fact.ref, at, gave_back=True)
     if release is not None and fact.verdict.fault == "mailbox":
-        release = Release(release.mailbox, release.quota_day, True, at + MAILBOX_PAUSE)
+        release = Release(release.mailbox, release.quota_day, True, max(release.free_at, at + MAILBOX_PAUSE))
     same = fact.verdict.action == "retry_same_mailbox"
     stay_with = fact.mailbox if same else MailboxAddress("")
     return [SendRequeued(fact.ref, fact.attempt, when, f"refused: {fact.verdict.rule}", True, release, stay_with)]

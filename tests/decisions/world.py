@@ -118,6 +118,11 @@ class Ledger:
             assert self.sees(fact), fact
         return self
 
+    def given_at(self, at: datetime, *seen: Fact) -> "Ledger":
+        """See all of these at that time."""
+        self.at = max(self.at, at)
+        return self.given(*seen)
+
     def ticks(self, at: datetime) -> list[Fact]:
         """Let the broker's clock say `at`."""
         return self.sees(Ticked(), at)
