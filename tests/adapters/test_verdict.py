@@ -1,0 +1,250 @@
+"""What replies mean: every rule classifies the line that taught it; only a dead address is the recipient's fault."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.interface import reply_of
+from schemas.sending import Reply, Stage, Verdict
+from streams.delivery.verdict import RULES, Rule, verdict
+
+LINE = re.compile(r"(\d{3})[ -](.*)", re.DOTALL)
+NEVER_THE_RECIPIENT: tuple[Stage, ...] = ("connect", "ehlo", "tls", "auth", "mail")
+
+
+def said(line: str, stage: Stage = "rcpt", provider: str = "smtp") -> Reply:
+    """Return the reply that an adapter makes of a line."""
+    found = LINE.fullmatch(line)
+    assert found is not None, line
+    return reply_of(provider, stage, int(found[1]), found[2])
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_every_rule_classifies_the_line_that_taught_it(rule: Rule) -> None:
+    stages: tuple[Stage, ...] = rule.stages or ("rcpt", "dot")  # type: ignore[assignment]  # stages are plain text there
+    for stage in stages:
+        assert verdict(said(rule.line, stage)) == Verdict(
+            rule.reply_class, rule.fault, rule.fault, rule.action, rule.name
+        )
+
+
+def test_rules_have_names_of_their_own_and_say_where_they_come_from() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
+    assert all(rule.source and rule.line for rule in RULES)
+
+
+def test_only_the_recipients_fault_suppresses() -> None:
+    for rule in RULES:
+        assert (rule.action == "suppress") is (rule.fault == "recipient")
+
+
+REPLIES = st.builds(
+    Reply,
+    st.sampled_from(["smtp", "zoho", "ses"]),
+    st.sampled_from(["connect", "ehlo", "tls", "auth", "mail", "rcpt", "data", "body", "dot", "request"]),
+    st.integers(0, 999),
+    st.just("")
+    | st.builds(lambda a, b, c: f"{a}.{b}.{c}", st.sampled_from("245"), st.integers(0, 9), st.integers(0, 600)),
+    st.text(max_size=60) | st.sampled_from([rule.line for rule in RULES]),
+)
+
+
+@given(reply=REPLIES)
+def test_every_reply_has_a_verdict_and_login_and_sender_stages_never_blame_the_recipient(reply: Reply) -> None:
+    meant = verdict(reply)
+    if reply.stage in NEVER_THE_RECIPIENT and 400 <= reply.code <= 599:
+        assert meant.fault != "recipient"
+    if not 500 <= reply.code <= 599:
+        assert meant.action != "suppress"
+
+
+# line, stage, class, fault; from the places that the comments name
+REAL: list[tuple[str, Stage, str, str]] = [
+    # Zoho as a way out
+    ("550 5.4.6 Unusual sending activity detected. Please try after sometime.", "dot", "sender_account", "mailbox"),
+    (
+        "550 5.4.6 Unusual sending activity detected. Learn more: https://www.zoho.com/mail/help/usage-policy.html "
+        "To unblock: https://mail.zoho.com/UnblockMe",
+        "rcpt",
+        "sender_account",
+        "mailbox",
+    ),
+    ("554 5.1.8 Sender Address Blocked", "rcpt", "sender_account", "mailbox"),
+    ("535 Authentication failed:554 5.1.8 Sender Address Blocked", "auth", "sender_account", "mailbox"),
+    ("535 Authentication Failed", "auth", "auth", "mailbox"),
+    ("553 Relaying disallowed as bob@firm.test", "mail", "sender_account", "mailbox"),
+    ("553 Relaying disallowed as bob@firm.test", "rcpt", "sender_account", "mailbox"),
+    ("530 Must issue a STARTTLS command first", "mail", "sender_account", "mailbox"),
+    ("552 5.7.1 virus Eicar detected", "dot", "policy_content", "message"),
+    # Zoho as a receiver
+    ("550 5.1.1 anna@customer.test User unknown", "rcpt", "hard", "recipient"),
+    ("550 5.7.1 Email rejected per DMARC policy", "dot", "policy_auth", "domain"),
+    ("452 4.3.1 anna@customer.test Mailbox delivery restricted by policy error", "rcpt", "soft", "network"),
+    ("552 5.1.1 anna@customer.test Mailbox delivery failure policy error", "rcpt", "policy_content", "message"),
+    # Amazon SES
+    ("454 Throttling failure: Maximum sending rate exceeded.", "dot", "rate_limit", "route"),
+    ("454 Throttling failure: Daily message quota exceeded.", "dot", "rate_limit", "route"),
+    ("421 Too many concurrent SMTP connections", "connect", "rate_limit", "route"),
+    # Gmail, support.google.com/a/answer/3726730
+    (
+        "550 5.1.1 The email account that you tried to reach does not exist. Please try\ndouble-checking",
+        "rcpt",
+        "hard",
+        "recipient",
+    ),
+    ("553 5.1.2 We weren't able to find the recipient domain.", "rcpt", "hard", "recipient"),
+    ("550 5.2.1 The email account that you tried to reach is inactive.", "rcpt", "hard", "recipient"),
+    (
+        "550 5.2.1 The user you are trying to contact is receiving mail at a rate that prevents additional messages "
+        "from being delivered.",
+        "rcpt",
+        "soft",
+        "network",
+    ),
+    ("450 4.2.1 The user you are trying to contact is receiving mail too quickly.", "rcpt", "soft", "network"),
+    ("452 4.2.2 The recipient's inbox is out of storage space.", "rcpt", "mailbox_full", "network"),
+    ("552 5.2.2 The recipient's inbox is out of storage space and inactive.", "rcpt", "mailbox_full", "network"),
+    ("552 5.3.4 Your message exceeded Google's message size limits.", "dot", "too_large", "message"),
+    ("550 5.4.5 Daily user sending limit exceeded.", "dot", "sender_account", "mailbox"),
+    ("421 4.7.28 Gmail has detected an unusual rate of unsolicited mail.", "dot", "rate_limit", "route"),
+    (
+        "421 4.7.28 Gmail has detected this message exceeded its quota for sending messages with the same Message-ID:.",
+        "dot",
+        "rate_limit",
+        "route",
+    ),
+    (
+        "550 5.7.28 There is an unusual rate of unsolicited mail originating from your IP address.",
+        "dot",
+        "rate_limit",
+        "route",
+    ),
+    ("550 5.7.28 This mail has been blocked because DKIM does not pass.", "dot", "policy_auth", "domain"),
+    ("550 5.7.26 This mail has been blocked because the sender is unauthenticated.", "dot", "policy_auth", "domain"),
+    ("550 5.7.25 The IP address sending this message does not have a PTR record setup", "dot", "policy_auth", "domain"),
+    (
+        "421 4.7.32 Your email has been rate limited because the From: header isn’t aligned",
+        "dot",
+        "policy_auth",
+        "domain",
+    ),
+    (
+        "550 5.7.1 This message is likely suspicious due to the very low reputation of the sending IP address.",
+        "dot",
+        "block",
+        "route",
+    ),
+    ("550 5.7.1 This message is likely unsolicited mail.", "dot", "policy_content", "message"),
+    ("535 5.7.8 Username and Password not accepted.", "auth", "auth", "mailbox"),
+    ("534 5.7.9 Application-specific password required.", "auth", "auth", "mailbox"),
+    # Microsoft
+    (
+        "550 5.7.515 Access denied, sending domain firm.test does not meet the required authentication level.",
+        "dot",
+        "policy_auth",
+        "domain",
+    ),
+    (
+        "550 5.7.1 Unfortunately, messages from [192.0.2.1] weren't sent. Please contact your Internet provider "
+        "since part of their network is on our block list (S3150).",
+        "mail",
+        "block",
+        "route",
+    ),
+    ("550 5.7.606 Access denied, banned sending IP [192.0.2.1]", "rcpt", "block", "route"),
+    ("550 5.7.511 Access denied, banned sender[192.0.2.1].", "rcpt", "block", "route"),
+    ("550 SC-001 Mail rejected by Outlook.com for policy reasons.", "dot", "block", "route"),
+    ("550 DY-001 Mail rejected by Outlook.com for policy reasons.", "dot", "block", "route"),
+    ("550 OU-002 Mail rejected by Outlook.com for policy reasons.", "dot", "block", "route"),
+    (
+        "421 RP-001 The mail server IP connecting to Outlook.com server has exceeded the rate limit allowed.",
+        "dot",
+        "rate_limit",
+        "route",
+    ),
+    ("451 4.7.500 Server busy. Please try again later from [192.0.2.1].", "rcpt", "rate_limit", "route"),
+    (
+        "421 4.7.650 The mail server [192.0.2.1] has been temporarily rate limited due to IP reputation.",
+        "rcpt",
+        "rate_limit",
+        "route",
+    ),
+    ("550 5.7.705 Access denied, tenant has exceeded threshold", "dot", "sender_account", "mailbox"),
+    # Yahoo
+    (
+        "421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred due to unexpected volume",
+        "mail",
+        "rate_limit",
+        "route",
+    ),
+    (
+        "421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred due to unexpected volume",
+        "rcpt",
+        "rate_limit",
+        "route",
+    ),
+    (
+        "553 5.7.1 [BL21] Connections will not be accepted from 192.0.2.1, because the ip is in Spamhaus's list",
+        "connect",
+        "block",
+        "route",
+    ),
+    ("553 5.7.2 [TSS09] All messages from 192.0.2.1 will be permanently deferred", "rcpt", "block", "route"),
+    (
+        "554 delivery error: dd This user doesn't have a yahoo.com account (anna@yahoo.com) [-5]",
+        "dot",
+        "hard",
+        "recipient",
+    ),
+    # Mimecast, Proofpoint, Barracuda
+    ("451 Internal resource temporarily unavailable", "rcpt", "greylisted", "network"),
+    ("554 Email rejected due to security policies", "dot", "policy_content", "message"),
+    ("554 Blocked - see https://ipcheck.proofpoint.com/?ip=192.0.2.1", "connect", "block", "route"),
+    ("550 5.7.0 Blocked - see https://ipcheck.proofpoint.com/?ip=192.0.2.1", "rcpt", "block", "route"),
+    (
+        "554 Service unavailable; Client host [192.0.2.1] blocked using Barracuda Reputation; "
+        "http://www.barracudanetworks.com/reputation/?r=1&ip=192.0.2.1",
+        "rcpt",
+        "block",
+        "route",
+    ),
+    # Postfix, Sendmail, Exim
+    (
+        "550 5.1.1 <anna@customer.test>: Recipient address rejected: User unknown in virtual mailbox table",
+        "rcpt",
+        "hard",
+        "recipient",
+    ),
+    (
+        "451 4.7.1 <anna@customer.test>: Recipient address rejected: Greylisted, see http://postgrey",
+        "rcpt",
+        "greylisted",
+        "network",
+    ),
+    ("550 No such user here", "rcpt", "hard", "recipient"),
+    (
+        "553 5.1.8 <bob@firm.test>... Domain of sender address bob@firm.test does not exist",
+        "rcpt",
+        "sender_account",
+        "mailbox",
+    ),
+    ("550 5.1.8 <bob@firm.test>: Sender address rejected: Domain not found", "rcpt", "sender_account", "mailbox"),
+    ("550 5.1.7 <bob@firm.test>: Sender address rejected: user unknown", "rcpt", "sender_account", "mailbox"),
+    (
+        "550 5.1.0 <bob@firm.test>: Sender address rejected: User unknown in virtual mailbox table",
+        "rcpt",
+        "sender_account",
+        "mailbox",
+    ),
+    ("452 4.5.3 Too many recipients", "rcpt", "soft", "network"),
+    ("550 Administrative prohibition", "rcpt", "unknown", "message"),
+    ("550 5.1.10 null MX", "rcpt", "hard", "recipient"),
+]
+
+
+@pytest.mark.parametrize(("line", "stage", "reply_class", "fault"), REAL, ids=[line[:60] for line, *_ in REAL])
+def test_a_real_line_means_what_its_provider_says(line: str, stage: Stage, reply_class: str, fault: str) -> None:
+    meant = verdict(said(line, stage))
+    assert (meant.reply_class, meant.fault) == (reply_class, fault), meant.rule
