@@ -52,7 +52,7 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def to_wire(value: msgspec.Struct) -> bytes:
-    """Return JSON bytes: ids as text, times as RFC 3339 in UTC."""
+    """Return JSON bytes: ids as text, times as RFC 3339; UTC goes out as Z, another offset stays."""
     return orjson.dumps(msgspec.to_builtins(value, builtin_types=(datetime,)), option=orjson.OPT_UTC_Z)
 
 

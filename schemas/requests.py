@@ -68,6 +68,11 @@ def asked(raw: bytes | None) -> Asked:
 def who_asks(data: dict[str, Any]) -> tuple[ClientId, SendId] | None:
     """Return (client, send_id) when both are well formed, so that a refusal can be answered."""
     client, send_id = data.get("client"), data.get("send_id")
-    if isinstance(client, str) and isinstance(send_id, str) and _ID.fullmatch(client) and _ID.fullmatch(send_id):
+    if isinstance(client, str) and isinstance(send_id, str) and is_id(client) and is_id(send_id):
         return ClientId(client), SendId(send_id)
     return None
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` may be a client or a send_id."""
+    return _ID.fullmatch(text) is not None

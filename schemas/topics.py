@@ -175,7 +175,7 @@ DEAD_LETTERS = Topic(
     partitions=1,
     retention_ms=90 * DAY_MS,
     writers=("intake", "delivery stage", "fleet stage"),
-    readers=("projector", "operators"),
+    readers=("projector", "verify", "operators"),
     facts=("letter.died",),
 )
 

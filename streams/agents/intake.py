@@ -20,7 +20,7 @@ from adapters.message import HeaderInvalid, check_headers
 from schemas import registry
 from schemas.envelope import Envelope, Origin, Unreadable, to_wire
 from schemas.registry import Fact
-from schemas.requests import MAX_MESSAGE_BYTES, CancelRequest, SendRequest, asked, who_asks
+from schemas.requests import MAX_MESSAGE_BYTES, CancelRequest, SendRequest, asked, is_id, who_asks
 from schemas.sending import (
     CancelRequested,
     ContentRef,
@@ -74,6 +74,8 @@ def _cancel(data: dict[str, Any]) -> tuple[bytes, Fact]:
         raise Unreadable(f"not a cancel: {error}") from error
     if [bool(cancel.send_id), bool(cancel.thread_id), bool(cancel.campaign)].count(True) != 1:
         raise Unreadable("a cancel names exactly one of send_id, thread_id, campaign")
+    if not is_id(cancel.client) or (cancel.send_id and not is_id(cancel.send_id)):
+        raise Unreadable("client or send_id of a cancel is not of 1-128 [A-Za-z0-9_.:-]")
     return cancel.client.encode(), CancelRequested(cancel.client, cancel.send_id, cancel.thread_id, cancel.campaign)
 
 
