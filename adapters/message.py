@@ -121,12 +121,15 @@ def envelope_sender(sender: Sender, token: str) -> str:
 
 
 def envelope_recipient(address: str) -> str:
-    """Return the address as SMTP takes it: its domain in IDNA."""
+    """Return the address as SMTP takes it: its domain in IDNA. Raises HeaderInvalid."""
     return f"{address.strip().rpartition('@')[0]}@{_domain(address)}"
 
 
 def _domain(address: str) -> str:
-    return address.strip().rpartition("@")[2].encode("idna").decode("ascii")
+    try:
+        return address.strip().rpartition("@")[2].encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise HeaderInvalid("the domain of an address is not valid") from error
 
 
 def _mailbox(name: str, address: str) -> str:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from adapters.message import OWN_HEADERS, HeaderInvalid, check_headers, envelope_recipient, envelope_sender, identity
 from schemas.requests import SendRequest
 from schemas.sending import Sender
+from streams.delivery.identity import normalise
 from tests.adapters.samples import DATE, SENDER, TOKEN, raw_of, request_of
 
 OURS = ["from", "to", "subject", "date", "message-id", "list-unsubscribe", "list-unsubscribe-post"]
@@ -95,6 +96,30 @@ def test_no_display_name_adds_an_address_or_a_header_line(to_name: str, from_nam
     message = parsed(raw)
     assert [a.addr_spec for a in message["To"].addresses] == ["anna@customer.test"]
     assert [a.addr_spec for a in message["From"].addresses] == ["bob@firm.test"]
+
+
+@given(address=ANY_TEXT | st.builds(lambda a, b: f"{a}@{b}.test", ANY_TEXT, ANY_TEXT))
+@example("a\r\nBcc: evil@x.test\r\n@customer.test")
+@example("anna@customer.test\r\nBcc: evil@x.test")
+@example("=?utf-8?q?hi=0D=0ABcc=3A?=@customer.test")
+def test_no_address_adds_a_header_line(address: str) -> None:
+    raw = attempt(request_of(to=address))
+    if raw is not None:
+        assert header_names(raw) == OURS + BODY
+        assert_fit_for_the_wire(raw)
+
+
+@given(
+    local=st.from_regex(
+        r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,12}(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,12}){0,3}", fullmatch=True
+    )
+)
+@example("o'neil")
+@example("=?x?q?a?=")
+def test_every_admitted_address_is_the_one_in_the_header(local: str) -> None:
+    address = normalise(f"{local}@customer.test")
+    raw = raw_of(request_of(to=address, to_name="Anna"))
+    assert f"To: Anna <{address}>\r\n".encode() in raw.replace(b"\r\n ", b" ")
 
 
 @given(headers=st.dictionaries(NAMES, ANY_TEXT, max_size=3))

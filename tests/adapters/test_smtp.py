@@ -380,7 +380,7 @@ PLACES = st.tuples(st.sampled_from(STEPS_AT_RANDOM), st.integers(1, 2))
 
 async def _story(folder: Path, script: Script, yes: list[bool]) -> None:
     bench = SmtpBench("none")
-    async with running(bench, folder, 0.15):
+    async with running(bench, folder, 0.1):
         bench.call = RouteCall(bench.call.route, "smtp", host="127.0.0.1", port=bench.call.port, tls="none")
         bench.server.script.update(script)
         for number, answer in enumerate(yes):
@@ -407,7 +407,7 @@ async def _story(folder: Path, script: Script, yes: list[bool]) -> None:
     assert bench.server.shared_transactions == 0
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     script=st.dictionaries(PLACES, st.sampled_from(ODD), max_size=4),
     yes=st.lists(st.sampled_from([True, True, True, False]), min_size=1, max_size=3),
