@@ -1,44 +1,62 @@
-"""The fleet file: reads fleet.toml, names every wrong line, and publishes what it declares as facts."""
+"""The fleet file: reads fleet.toml and the CSV files it names, and says everything that is wrong at once."""
 
+import csv
 import tomllib
-import uuid
-from collections import Counter
-from datetime import UTC, datetime
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from schemas import registry
-from schemas.envelope import Envelope, to_wire
-from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, Pace, RouteDeclared
+from schemas.fleet import EVERY_BASIS, ClientDeclared, DomainDeclared, MailboxDeclared, Pace, RouteDeclared
 from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, RouteId
 from schemas.registry import Fact
-from schemas.topics import FLEET_INPUTS, partition_of
+from schemas.sending import BasisType
+from streams.delivery.identity import AddressInvalid, normalise
 from streams.fleet.pace import ZoneUnknown, zone
-from streams.log.kafka import Writer
-from streams.settings import Settings
+
+Declared = ClientDeclared | DomainDeclared | RouteDeclared | MailboxDeclared
+CSV_COLUMNS = ("client", "mailbox", "daily_quota", "routes", "secret", "name", "username")
 
 
 class FleetFileWrong(Exception):
     """The fleet file cannot be applied; every line of the text names a place and its reason."""
 
 
-class _Route(msgspec.Struct, forbid_unknown_fields=True):
+class _Way(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     provider: str
     host: str = "127.0.0.1"
     port: int = 587
     tls: Literal["starttls", "implicit", "none"] = "starttls"
     ca_file: str = ""
     max_connections: int = 5
+    ceiling_24h: int = 0
+    ceiling_per_second: float = 0.0
+    accepts_basis: tuple[BasisType, ...] = EVERY_BASIS
+    monthly_usd: float = 0.0
+    per_thousand_usd: float = 0.0
+
+
+class _Share(msgspec.Struct, forbid_unknown_fields=True):
+    account: str
+    share_percent: float = 100.0
+    accepts_basis: tuple[BasisType, ...] = ()
+
+
+class _Domain(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    daily_quota: int = 0
+    routes: list[str] = []  # the routes that the domain has good records for; none named: all of the client's
 
 
 class _Mailboxes(msgspec.Struct, forbid_unknown_fields=True):
     domain: str
     names: list[str]
-    route: str
     daily_quota: int
     secret: str
+    route: str = ""
+    routes: list[str] = []
     display_name: str = ""
 
 
@@ -47,124 +65,275 @@ class _Client(msgspec.Struct, forbid_unknown_fields=True):
     postal_address: str
     unsubscribe_url: str = ""
     pace: dict[str, Any] = {}
-    routes: dict[str, _Route] = {}
-    domains: list[str] = []
+    routes: dict[str, dict[str, Any]] = {}
+    domains: list[str | _Domain] = []
     mailboxes: list[_Mailboxes] = []
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     clients: dict[str, _Client]
     pace: dict[str, Any] = {}
+    accounts: dict[str, _Way] = {}
+    mailbox_files: list[str] = []
 
 
-def read_fleet(path: Path) -> list[Fact]:
-    """Return the facts that the file declares, or raise FleetFileWrong with everything that is wrong."""
+class _Box(msgspec.Struct):
+    """A mailbox before it is checked; `where` names the line that declares it."""
+
+    where: str
+    client: str
+    mailbox: str
+    daily_quota: int
+    routes: tuple[str, ...]
+    secret: str
+    name: str
+    username: str
+
+
+def read_fleet(path: Path) -> list[Declared]:
+    """Return what the file declares, or raise FleetFileWrong with everything that is wrong."""
     try:
         file = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File)
     except OSError as error:
         raise FleetFileWrong(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise FleetFileWrong(f"{path}: {error}") from error
-    facts: list[Fact] = []
-    wrong: list[str] = []
-    for name, client in file.clients.items():
-        facts += _client(name, client, file.pace, wrong)
-    boxes = Counter(f.mailbox for f in facts if isinstance(f, MailboxDeclared))
-    wrong += [f"mailbox {box} is declared {count} times" for box, count in boxes.items() if count > 1]
-    if wrong:
-        raise FleetFileWrong("\n".join(f"{path}: {line}" for line in wrong))
+    reading = _Reading(file)
+    facts = reading.facts(path)
+    if reading.wrong:
+        raise FleetFileWrong("\n".join(f"{path}: {line}" for line in reading.wrong))
     return facts
 
 
-def _client(name: str, client: _Client, defaults: dict[str, Any], wrong: list[str]) -> list[Fact]:
-    where = f"client {name}"
-    pace = _pace(where, {**defaults, **client.pace}, wrong)
-    if not client.postal_address.strip():
-        wrong.append(f"{where}: postal_address is empty; the law asks for one in every mail")
-    facts: list[Fact] = [
-        ClientDeclared(
+class _Reading:
+    """One reading of a file: collects facts and everything that is wrong."""
+
+    def __init__(self, file: _File) -> None:
+        self._file = file
+        self.wrong: list[str] = []
+
+    def facts(self, path: Path) -> list[Declared]:
+        """Return all declarations; what is wrong stands in `wrong`."""
+        self._shares()
+        facts: list[Declared] = []
+        domains: dict[tuple[str, str], _Domain] = {}
+        routes: dict[str, set[str]] = {}
+        for name, client in self._file.clients.items():
+            facts.append(self._client(name, client))
+            for domain in client.domains:
+                full = _Domain(domain) if isinstance(domain, str) else domain
+                domains[name, full.name] = full
+            routes[name] = set(client.routes)
+            facts += [self._route(name, route, raw) for route, raw in client.routes.items()]
+        facts += [self._domain(client, domain, routes[client]) for (client, _), domain in domains.items()]
+        owners: dict[str, set[str]] = defaultdict(set)
+        for client_name, domain_name in domains:
+            owners[domain_name].add(client_name)
+        self.wrong += [
+            f"domain {domain} belongs to more than one client: {', '.join(sorted(who))}"
+            for domain, who in owners.items()
+            if len(who) > 1
+        ]
+        boxes = [*self._grouped(), *self._listed(path)]
+        counts = Counter(box.mailbox.lower() for box in boxes)
+        self.wrong += [f"mailbox {box} is declared {count} times" for box, count in counts.items() if count > 1]
+        facts += [self._mailbox(box, domains, routes) for box in boxes]
+        return facts
+
+    def _shares(self) -> None:
+        shares: dict[str, float] = defaultdict(float)
+        for name, client in self._file.clients.items():
+            for route, raw in client.routes.items():
+                if "account" in raw:
+                    share = self._convert(raw, _Share, f"client {name}, route {route}")
+                    if share is not None:
+                        shares[share.account] += share.share_percent
+                        if share.share_percent <= 0:
+                            self.wrong.append(f"client {name}, route {route}: share_percent must be above 0")
+        self.wrong += [
+            f"account {account}: the clients' shares add up to {total:g} %, over 100 %"
+            for account, total in shares.items()
+            if total > 100.0001
+        ]
+
+    def _convert(self, raw: dict[str, Any], kind: type[Any], where: str) -> Any:
+        try:
+            return msgspec.convert(raw, kind)
+        except msgspec.ValidationError as error:
+            line = f"{where}: {error}"
+            if line not in self.wrong:
+                self.wrong.append(line)
+            return None
+
+    def _client(self, name: str, client: _Client) -> ClientDeclared:
+        where = f"client {name}"
+        if not client.postal_address.strip():
+            self.wrong.append(f"{where}: postal_address is empty; the law asks for one in every mail")
+        if not client.campaigns:
+            self.wrong.append(f"{where}: campaigns is empty; every request would be refused")
+        return ClientDeclared(
             ClientId(name),
             tuple(CampaignId(c) for c in client.campaigns),
             client.postal_address,
-            pace,
+            self._pace(where, {**self._file.pace, **client.pace}),
             client.unsubscribe_url,
         )
-    ]
-    facts += [DomainDeclared(ClientId(name), DomainName(domain)) for domain in client.domains]
-    for route, way in client.routes.items():
-        ca_ref = f"file:{way.ca_file}" if way.ca_file else ""
-        facts.append(
-            RouteDeclared(
-                ClientId(name),
-                RouteId(route),
-                way.provider,
-                way.host,
-                way.port,
-                way.tls,
-                ca_ref,
-                way.max_connections,
-            )
+
+    def _pace(self, where: str, values: dict[str, Any]) -> Pace:
+        try:
+            pace = msgspec.convert(values, Pace, strict=True)
+            zone(pace.time_zone)
+        except (msgspec.ValidationError, ZoneUnknown) as error:
+            self.wrong.append(f"{where}, pace: {error}")
+            return Pace()
+        unknown = set(values) - set(Pace.__struct_fields__)
+        self.wrong.extend(f"{where}, pace: {key} is not a setting" for key in sorted(unknown))
+        if not 0 <= pace.hour_from < pace.hour_to <= 24:
+            span = f"hour_from {pace.hour_from} to hour_to {pace.hour_to}"
+            self.wrong.append(f"{where}, pace: {span} is no span within 0-24")
+        if min(pace.gap_seconds, pace.gap_jitter_seconds, pace.company_gap_seconds, pace.first_retry_seconds) < 0:
+            self.wrong.append(f"{where}, pace: gaps and waits must not be negative")
+        if min(pace.slot_seconds, pace.max_attempts) < 1:
+            self.wrong.append(f"{where}, pace: slot_seconds and max_attempts must be at least 1")
+        return pace
+
+    def _route(self, client: str, name: str, raw: dict[str, Any]) -> RouteDeclared:
+        where = f"client {client}, route {name}"
+        nothing = RouteDeclared(ClientId(client), RouteId(name), "", "", 0)
+        if "account" in raw:
+            share = self._convert(raw, _Share, where)
+            way = None if share is None else self._file.accounts.get(share.account)
+            if share is not None and way is None:
+                self.wrong.append(f"{where}: account {share.account} is not defined under [accounts]")
+        else:
+            share, way = None, self._convert(raw, _Way, where)
+        if way is None:
+            return nothing
+        if min(way.ceiling_24h, way.ceiling_per_second, way.monthly_usd, way.per_thousand_usd) < 0:
+            self.wrong.append(f"{where}: ceilings and prices must not be negative")
+        if way.max_connections < 1 or not 0 <= way.port < 65536:
+            self.wrong.append(f"{where}: max_connections must be at least 1 and port within 0-65535")
+        part = 1.0 if share is None else share.share_percent / 100
+        others = () if share is None else tuple(c for c in self._sharing(share.account) if c != client)
+        return RouteDeclared(
+            client=ClientId(client),
+            route=RouteId(name),
+            provider=way.provider,
+            host=way.host,
+            port=way.port,
+            tls=way.tls,
+            ca_file_ref=f"file:{way.ca_file}" if way.ca_file else "",
+            max_connections=max(1, int(way.max_connections * part)),
+            ceiling_24h=max(1, int(way.ceiling_24h * part)) if way.ceiling_24h else 0,
+            ceiling_per_second=way.ceiling_per_second * part,
+            accepts_basis=(share.accepts_basis if share is not None else ()) or way.accepts_basis,
+            account="" if share is None else share.account,
+            shared_with=tuple(ClientId(c) for c in others),
+            monthly_usd=round(way.monthly_usd * part, 2),
+            per_thousand_usd=way.per_thousand_usd,
         )
-    for group in client.mailboxes:
-        facts += _mailboxes(name, client, group, wrong)
-    return facts
 
+    def _sharing(self, account: str) -> list[str]:
+        clients = self._file.clients.items()
+        return [name for name, c in clients if any(raw.get("account") == account for raw in c.routes.values())]
 
-def _pace(where: str, values: dict[str, Any], wrong: list[str]) -> Pace:
-    try:
-        pace = msgspec.convert(values, Pace, strict=True)
-        zone(pace.time_zone)
-    except (msgspec.ValidationError, ZoneUnknown) as error:
-        wrong.append(f"{where}, pace: {error}")
-        return Pace()
-    unknown = set(values) - set(Pace.__struct_fields__)
-    wrong.extend(f"{where}, pace: {key} is not a setting" for key in sorted(unknown))
-    if not 0 <= pace.hour_from < pace.hour_to <= 24:
-        wrong.append(f"{where}, pace: hour_from {pace.hour_from} to hour_to {pace.hour_to} is no span within 0-24")
-    if min(pace.gap_seconds, pace.gap_jitter_seconds) < 0 or min(pace.slot_seconds, pace.max_attempts) < 1:
-        wrong.append(f"{where}, pace: gaps must not be negative, slot_seconds and max_attempts at least 1")
-    return pace
+    def _domain(self, client: str, domain: _Domain, routes: set[str]) -> DomainDeclared:
+        where = f"client {client}, domain {domain.name}"
+        if domain.daily_quota < 0:
+            self.wrong.append(f"{where}: daily_quota {domain.daily_quota} is negative")
+        for route in domain.routes:
+            if route not in routes:
+                self.wrong.append(f"{where}: route {route} is not defined")
+        try:
+            normalise(f"postmaster@{domain.name}")
+        except AddressInvalid as error:
+            self.wrong.append(f"{where}: {error}")
+        return DomainDeclared(ClientId(client), DomainName(domain.name), domain.daily_quota)
 
+    def _grouped(self) -> Iterator[_Box]:
+        for client, declared in self._file.clients.items():
+            for group in declared.mailboxes:
+                routes = tuple(group.routes or ([group.route] if group.route else []))
+                for name in group.names:
+                    mailbox = f"{name}@{group.domain}"
+                    where = f"client {client}, mailbox {mailbox}"
+                    yield _Box(
+                        where, client, mailbox, group.daily_quota, routes, group.secret, group.display_name, mailbox
+                    )
 
-def _mailboxes(name: str, client: _Client, group: _Mailboxes, wrong: list[str]) -> list[Fact]:
-    where = f"client {name}, mailboxes of {group.domain}"
-    if group.domain not in client.domains:
-        wrong.append(f"{where}: the domain is not in the client's domains")
-    if group.route not in client.routes:
-        wrong.append(f"{where}: route {group.route} is not defined")
-    if group.daily_quota < 0:
-        wrong.append(f"{where}: daily_quota {group.daily_quota} is negative")
-    return [
-        MailboxDeclared(
-            client=ClientId(name),
-            mailbox=MailboxAddress(f"{box}@{group.domain}"),
-            route=RouteId(group.route),
-            daily_quota=group.daily_quota,
-            name=group.display_name,
-            username=f"{box}@{group.domain}",
-            secret_ref=group.secret,
-        )
-        for box in group.names
-    ]
+    def _listed(self, path: Path) -> Iterator[_Box]:
+        for name in self._file.mailbox_files:
+            try:
+                with (path.parent / name).open(encoding="utf-8", newline="") as file:
+                    yield from self._rows(name, csv.DictReader(file))
+            except (OSError, UnicodeDecodeError) as error:
+                self.wrong.append(f"mailbox file {name}: {error}")
 
-
-async def publish(settings: Settings, facts: list[Fact]) -> None:
-    """Publish declarations to fleet-inputs, in order. Raises AppendUncertain; publishing again is safe."""
-    writer = Writer(settings.connection)
-    try:
-        for fact in facts:
-            name = registry.TYPE_OF[type(fact)]
-            key = str(getattr(fact, "client")).encode()  # noqa: B009 - every declaration has a client
-            envelope = Envelope(
-                id=uuid.uuid4().hex,
-                type=name,
-                v=registry.VERSION_OF[name],
-                at=datetime.now(UTC),
-                key=key.decode(),
-                by="fleet-file",
-                data=registry.data_of(fact),
+    def _rows(self, name: str, rows: "csv.DictReader[str]") -> Iterator[_Box]:
+        missing = set(CSV_COLUMNS[:5]) - set(rows.fieldnames or ())
+        if missing:
+            self.wrong.append(f"mailbox file {name}: columns are missing: {', '.join(sorted(missing))}")
+            return
+        for row in rows:
+            where = f"{name} line {rows.line_num}"
+            try:
+                quota = int(row["daily_quota"] or "")
+            except ValueError:
+                self.wrong.append(f"{where}: daily_quota {row['daily_quota']!r} is not a number")
+                continue
+            routes = tuple(r for r in (row["routes"] or "").split(";") if r)
+            mailbox = (row["mailbox"] or "").strip()
+            username = row.get("username") or mailbox
+            yield _Box(
+                where, row["client"] or "", mailbox, quota, routes, row["secret"] or "", row.get("name") or "", username
             )
-            to = partition_of(key, FLEET_INPUTS.partitions)
-            await writer.append(settings.topic(FLEET_INPUTS), to, key, to_wire(envelope))
-    finally:
-        await writer.close()
+
+    def _mailbox(
+        self, box: _Box, domains: dict[tuple[str, str], _Domain], routes: dict[str, set[str]]
+    ) -> MailboxDeclared:
+        where, domain_name = box.where, box.mailbox.rpartition("@")[2]
+        try:
+            normalise(box.mailbox)
+        except AddressInvalid as error:
+            self.wrong.append(f"{where}: {error}")
+        domain = domains.get((box.client, domain_name))
+        if box.client not in routes:
+            self.wrong.append(f"{where}: client {box.client!r} is not defined")
+        elif domain is None:
+            self.wrong.append(f"{where}: domain {domain_name} is not among the client's domains")
+        if box.daily_quota < 0:
+            self.wrong.append(f"{where}: daily_quota {box.daily_quota} is negative")
+        for route in box.routes:
+            if route not in routes.get(box.client, {route}):
+                self.wrong.append(f"{where}: route {route} is not defined")
+        good = tuple(r for r in box.routes if domain is None or not domain.routes or r in domain.routes)
+        if not good:
+            self.wrong.append(f"{where}: no route is left that domain {domain_name} has good records for")
+        return MailboxDeclared(
+            client=ClientId(box.client),
+            mailbox=MailboxAddress(box.mailbox.lower()),
+            routes=tuple(RouteId(r) for r in good),
+            daily_quota=box.daily_quota,
+            name=box.name,
+            username=box.username,
+            secret_ref=box.secret,
+        )
+
+
+def key_of(fact: Declared) -> tuple[str, str]:
+    """Return (kind, name) of what is declared: the row it stands in."""
+    match fact:
+        case ClientDeclared():
+            return "client", fact.client
+        case DomainDeclared():
+            return "domain", f"{fact.client}/{fact.domain}"
+        case RouteDeclared():
+            return "route", f"{fact.client}/{fact.route}"
+        case MailboxDeclared():
+            return "mailbox", fact.mailbox
+
+
+def client_of(fact: Fact) -> ClientId:
+    """Return the client whose partition a fact of the fleet goes to."""
+    client: ClientId = fact.client  # type: ignore[attr-defined]  # every fact of schemas/fleet.py has one
+    return client

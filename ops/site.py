@@ -13,7 +13,8 @@ import orjson
 
 from ops import receiver
 from ops.embedded.process import port_for, start, stop, wait_until
-from ops.fleet_file import publish, read_fleet
+from ops.fleet_file import read_fleet
+from ops.fleet_plan import publish
 from ops.stack import Stack
 from schemas.topics import SEND_REQUESTS
 from streams.app import make_topics
@@ -45,12 +46,8 @@ class Site:
     def prepare(self, *, flush_each_append: bool = True) -> None:
         """Make the key, the demo's secret and the topics. Idempotent."""
         folder = self.folder / "home" / "secrets"
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, value in (("fleet.key", secrets.token_hex(32)), ("demo.password", receiver.PASSWORD)):
-            if not (folder / name).exists():
-                handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with os.fdopen(handle, "w") as file:
-                    file.write(value)
+        make_key(folder / "fleet.key")
+        _keep(folder / "demo.password", receiver.PASSWORD)
         make_topics(self.settings, flush_each_append=flush_each_append)
 
     def start_receiver(self, port: int | None = None, dot_delay_s: float = 0.0) -> None:
@@ -99,6 +96,22 @@ def _answers(port: int) -> bool:
             return True
     except OSError:
         return False
+
+
+def make_key(path: Path) -> bool:
+    """Make a fleet's key, 0600; return False and change nothing when there is one."""
+    return _keep(path, secrets.token_hex(32))
+
+
+def _keep(path: Path, secret: str) -> bool:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    with os.fdopen(handle, "w") as file:
+        file.write(secret)
+    return True
 
 
 async def publish_requests(settings: Settings, requests: list[dict[str, object]]) -> None:

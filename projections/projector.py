@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from prometheus_client import Counter
 
-from projections import attempts, dead_letters, sends
+from projections import attempts, dead_letters, decisions, domains, mailboxes, routes, sends, waiting
 from projections.read_model import Place, Project, Statement
 from schemas import registry
 from schemas.entry import JournalBroken, counts, journal_entry
@@ -24,7 +24,16 @@ from schemas.envelope import Unreadable, from_wire
 
 log = logging.getLogger(__name__)
 
-READ_MODELS: tuple[Project, ...] = (sends.project, attempts.project, dead_letters.project)
+READ_MODELS: tuple[Project, ...] = (
+    sends.project,
+    attempts.project,
+    dead_letters.project,
+    mailboxes.project,
+    domains.project,
+    routes.project,
+    decisions.project,
+    waiting.project,
+)
 APPLIED = Counter("mailfleet_projected_records_total", "Kafka records applied to Postgres", ["topic"])
 RETRY_S = 1.0
 

@@ -1,10 +1,15 @@
-"""Facts of the fleet: what the fleet file declares. Keyed by client."""
+"""Facts of the fleet: what the fleet file declares, what operators order, who is left out. Keyed by client."""
 
+from datetime import datetime
 from typing import Literal
 
 import msgspec
 
 from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, RouteId
+from schemas.sending import BasisType
+
+StopScope = Literal["all", "client", "campaign", "domain"]
+EVERY_BASIS: tuple[BasisType, ...] = ("express_consent", "existing_customer", "transactional", "legitimate_interest")
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -21,6 +26,7 @@ class Pace(msgspec.Struct, frozen=True):
     slot_seconds: int = 180  # how long an assignment holds
     first_retry_seconds: int = 900  # doubled at each further one
     max_attempts: int = 5
+    company_gap_seconds: int = 900  # between two mails of one client to one company's domain; freemail is no company
 
 
 class ClientDeclared(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -31,17 +37,24 @@ class ClientDeclared(msgspec.Struct, frozen=True, omit_defaults=True):
     postal_address: str
     pace: Pace
     unsubscribe_url: str = ""
+    active: bool = True
 
 
-class DomainDeclared(msgspec.Struct, frozen=True):
-    """A sending domain of a client."""
+class DomainDeclared(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A sending domain of a client; `daily_quota` bounds all its mailboxes together, 0 does not."""
 
     client: ClientId
     domain: DomainName
+    daily_quota: int = 0
+    active: bool = True
 
 
 class RouteDeclared(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A way out. `secret_ref` names where hands find the password; the password is never a fact."""
+    """A client's way out. Ceilings are this client's share of the account's; 0 is no ceiling.
+
+    `account` names the provider account when several clients share it, `shared_with` the others: a trip
+    of one stops all.
+    """
 
     client: ClientId
     route: RouteId
@@ -51,16 +64,111 @@ class RouteDeclared(msgspec.Struct, frozen=True, omit_defaults=True):
     tls: Literal["starttls", "implicit", "none"] = "starttls"
     ca_file_ref: str = ""
     max_connections: int = 5
+    ceiling_24h: int = 0  # in any 24 hours
+    ceiling_per_second: float = 0.0
+    accepts_basis: tuple[BasisType, ...] = EVERY_BASIS
+    account: str = ""
+    shared_with: tuple[ClientId, ...] = ()
+    monthly_usd: float = 0.0  # this client's share
+    per_thousand_usd: float = 0.0
+    active: bool = True
 
 
 class MailboxDeclared(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A mailbox that sends. Its domain is the part after the @."""
+    """A mailbox that sends. Its domain is the part after the @; `routes` in the order of preference.
+
+    `secret_ref` names where hands find the password; the password is never a fact.
+    """
 
     client: ClientId
     mailbox: MailboxAddress
-    route: RouteId
+    routes: tuple[RouteId, ...]
     daily_quota: int
     name: str = ""
     username: str = ""
     secret_ref: str = ""
     active: bool = True
+
+
+class StopOrdered(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An operator stops all, a client, a campaign ("client/campaign") or a sending domain: no further claim."""
+
+    scope: StopScope
+    name: str  # "" for all
+    by: str
+    client: ClientId = ClientId("")
+
+
+class StartOrdered(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An operator takes a stop of the same scope and name back."""
+
+    scope: StopScope
+    name: str
+    by: str
+    client: ClientId = ClientId("")
+
+
+class MailboxWarmed(msgspec.Struct, frozen=True):
+    """A mailbox was warmed before it came here: it needs no warm-up."""
+
+    client: ClientId
+    mailbox: MailboxAddress
+    since: datetime
+    evidence: str
+
+
+class MailboxLeftOut(msgspec.Struct, frozen=True):
+    """A mailbox gets no sends until `until`, by `rule`, on this evidence."""
+
+    client: ClientId
+    mailbox: MailboxAddress
+    until: datetime
+    rule: str
+    evidence: str
+
+
+class DomainLeftOut(msgspec.Struct, frozen=True):
+    """No mailbox of the domain gets sends until `until`."""
+
+    client: ClientId
+    domain: DomainName
+    until: datetime
+    rule: str
+    evidence: str
+
+
+class RouteFailed(msgspec.Struct, frozen=True):
+    """A proven failure that is the route's own; several in a row trip it."""
+
+    client: ClientId
+    route: RouteId
+    rule: str
+
+
+class RouteTripped(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The route's breaker is open until `until`; then one probe decides (half-open)."""
+
+    client: ClientId
+    route: RouteId
+    until: datetime
+    rule: str
+    evidence: str
+    account: str = ""
+    tell: tuple[ClientId, ...] = ()  # the clients that share the account
+
+
+class AccountTripped(msgspec.Struct, frozen=True):
+    """Another client's route tripped on an account that this client shares."""
+
+    client: ClientId
+    account: str
+    until: datetime
+    rule: str
+    evidence: str
+
+
+class RouteRecovered(msgspec.Struct, frozen=True):
+    """A mail went through again: the route's breaker is closed."""
+
+    client: ClientId
+    route: RouteId

@@ -29,6 +29,7 @@ _CLASSES: tuple[type[Fact], ...] = (
     sending.CancelOrdered,
     sending.CancelNoted,
     sending.OutcomeReported,
+    sending.SuppressionImported,
     sending.SendAdmitted,
     sending.SendRefused,
     sending.SendWithdrawn,
@@ -49,6 +50,7 @@ _CLASSES: tuple[type[Fact], ...] = (
     sending.SendQueued,
     sending.SendRequeued,
     sending.SendEnded,
+    sending.SendWaits,
     sending.ClaimAsked,
     sending.OutcomeSeen,
     sending.PartitionResumed,
@@ -61,6 +63,15 @@ _CLASSES: tuple[type[Fact], ...] = (
     fleet.DomainDeclared,
     fleet.RouteDeclared,
     fleet.MailboxDeclared,
+    fleet.StopOrdered,
+    fleet.StartOrdered,
+    fleet.MailboxWarmed,
+    fleet.MailboxLeftOut,
+    fleet.DomainLeftOut,
+    fleet.RouteFailed,
+    fleet.RouteTripped,
+    fleet.AccountTripped,
+    fleet.RouteRecovered,
 )
 
 

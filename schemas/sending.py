@@ -55,6 +55,25 @@ ReplyClass = Literal[
     "expired",
     "unknown",
 ]
+WaitLimit = Literal[
+    "not_before",  # its own time has not come
+    "retry",
+    "gap",
+    "hours",
+    "daily_quota",
+    "domain_quota",
+    "route_ceiling",
+    "route_out",
+    "mailbox_out",
+    "domain_out",
+    "company_spread",
+    "thread_mailbox",  # a follow-up waits for the mailbox that began its thread
+    "basis",  # no route that is in use takes this consent basis
+    "stopped",
+    "no_mailbox",
+    "turn",  # others are before it
+]
+"""What holds a waiting send back; the public words of send-results."""
 Action = Literal["suppress", "retry", "retry_same_mailbox", "fail", "pause", "ask"]
 BasisType = Literal["express_consent", "existing_customer", "transactional", "legitimate_interest"]
 
@@ -201,7 +220,7 @@ class Sender(msgspec.Struct, frozen=True, omit_defaults=True):
     bounce_domain: str = ""  # domain of the VERP return path; "" = the mailbox itself is envelope sender
 
 
-class SendAssigned(msgspec.Struct, frozen=True):
+class SendAssigned(msgspec.Struct, frozen=True, omit_defaults=True):
     """The fleet stage gave attempt `attempt` to a mailbox and route, for one slot that ends."""
 
     ref: SendRef
@@ -212,6 +231,10 @@ class SendAssigned(msgspec.Struct, frozen=True):
     not_after: datetime
     quota_day: str  # the mailbox's local day, YYYY-MM-DD, whose quota holds this attempt
     rule: str  # why this mailbox now
+    thread_id: str = ""
+    company: DomainName = DomainName("")  # the recipient's domain, unless it is a freemail provider's
+    company_free_at: datetime | None = None
+    route_free_at: datetime | None = None  # when the ceiling a second allows the route's next
 
 
 class SendTurnedAway(msgspec.Struct, frozen=True):
@@ -252,6 +275,14 @@ class CancelOrdered(msgspec.Struct, frozen=True):
 
     ref: SendRef
     by: str
+
+
+class SuppressionImported(msgspec.Struct, frozen=True):
+    """An operator brings a suppression from elsewhere. `client` "" means for all clients."""
+
+    recipient: Recipient
+    client: ClientId
+    reason: str
 
 
 class OutcomeReported(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -426,12 +457,17 @@ class SendQueued(msgspec.Struct, frozen=True):
 
 
 class Release(msgspec.Struct, frozen=True):
-    """An attempt's mailbox is free again from `free_at` on; `gave_back` returns its quota of `quota_day`."""
+    """An attempt's mailbox is free again from `free_at` on.
+
+    `gave_back` returns what was held: the quota of `quota_day` (mailbox and domain) and the route's of `hour`.
+    """
 
     mailbox: MailboxAddress
     quota_day: str
     gave_back: bool
     free_at: datetime
+    route: RouteId = RouteId("")
+    hour: str = ""  # of the assignment, UTC, YYYY-MM-DDTHH
 
 
 class SendRequeued(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -456,6 +492,14 @@ class SendEnded(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int
     state: SendState
     release: Release | None = None
+
+
+class SendWaits(msgspec.Struct, frozen=True):
+    """Why a send waits: the limit that binds, and the earliest time at which that may change."""
+
+    ref: SendRef
+    limit: WaitLimit
+    earliest: datetime | None = None
 
 
 class CancelNoted(msgspec.Struct, frozen=True):
@@ -528,6 +572,8 @@ class SendResult(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int = 0
     mailbox: MailboxAddress = MailboxAddress("")
     request: str = ""
+    earliest: datetime | None = None  # while it waits
+    limit: WaitLimit | None = None
 
 
 class LetterDied(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -73,7 +73,7 @@ DELIVERY_INPUTS = Topic(
     key="recipient",
     partitions=DELIVERY_PARTITIONS,
     retention_ms=14 * DAY_MS,
-    writers=("intake", "fleet stage", "hands"),
+    writers=("intake", "fleet stage", "hands", "operators"),
     readers=("delivery stage",),
     facts=(
         "send.requested",
@@ -84,6 +84,9 @@ DELIVERY_INPUTS = Topic(
         "send.lapsed",
         "cancel.ordered",
         "outcome.reported",
+        "suppression.imported",
+        "stop.ordered",
+        "start.ordered",
     ),
     broker_time=True,
 )
@@ -115,7 +118,7 @@ FLEET_INPUTS = Topic(
     key="client",
     partitions=FLEET_PARTITIONS,
     retention_ms=30 * DAY_MS,
-    writers=("delivery stage", "intake", "fleet file"),
+    writers=("delivery stage", "fleet stage", "intake", "fleet file", "operators"),
     readers=("fleet stage",),
     facts=(
         "send.admitted",
@@ -133,6 +136,10 @@ FLEET_INPUTS = Topic(
         "domain.declared",
         "route.declared",
         "mailbox.declared",
+        "stop.ordered",
+        "start.ordered",
+        "account.tripped",
+        "mailbox.warmed",
     ),
     broker_time=True,
 )
@@ -164,7 +171,7 @@ SEND_RESULTS = Topic(
     key="send",
     partitions=REQUEST_PARTITIONS,
     retention_ms=30 * DAY_MS,
-    writers=("delivery stage",),
+    writers=("delivery stage", "fleet stage"),
     readers=("upstream",),
     facts=("send.result",),
 )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from schemas.fleet import StartOrdered, StopOrdered, StopScope
 from schemas.ids import ClientId, SendId
 from schemas.registry import Fact
 from schemas.sending import (
@@ -41,6 +42,7 @@ from schemas.sending import (
     SendTurnedAway,
     SendWithdrawn,
     SubmissionStarted,
+    SuppressionImported,
     Ticked,
     Unknown,
 )
@@ -49,7 +51,6 @@ from streams.delivery.state import (
     REMEMBERED,
     DeliveryState,
     Due,
-    RecipientRow,
     hour_text,
 )
 from streams.delivery.verdict import verdict
@@ -84,15 +85,17 @@ def refusal(state: DeliveryState, fact: SendRequested, at: datetime) -> tuple[Re
         )
     if fact.expires_at <= at:
         return "expired", f"expires_at {fact.expires_at:%Y-%m-%dT%H:%M:%SZ} has passed"
-    held = suppressed(state.recipient(fact.ref.recipient), fact.ref.client)
+    held = suppressed(state, fact)
     if held:
         return "suppressed", held
     return None
 
 
-def suppressed(row: RecipientRow, client: ClientId) -> str:
-    """Return why this client may not write to the recipient, "" when it may."""
-    return next((s.reason for s in row.suppressions if s.client in ("", client)), "")
+def suppressed(state: DeliveryState, request: SendRequested) -> str:
+    """Return why this client may not write to the recipient, under whatever spelling, "" when it may."""
+    exact = state.recipient(request.ref.recipient).suppressions
+    wide = [s for s in state.recipient(request.recipient_loose).suppressions if s.reason != "hard_bounce"]
+    return next((s.reason for s in (*exact, *wide) if s.client in ("", request.ref.client)), "")
 
 
 def rejected(_state: DeliveryState, fact: RequestRejected, _at: datetime) -> list[Fact]:
@@ -123,15 +126,40 @@ def claimed(state: DeliveryState, fact: ClaimAsked, _at: datetime) -> list[Fact]
     row = state.send(fact.ref)
     if row is None or row.state != "assigned" or row.attempt != fact.attempt or row.assignment is None:
         return []
-    if suppressed(state.recipient(fact.ref.recipient), fact.ref.client):
+    if suppressed(state, row.request):
         return [SendCancelled(fact.ref, "suppression")]
     if fact.clock >= row.request.expires_at:
         return [SendExpired(fact.ref, "expires_at")]
+    stop = stopped(state, row.assignment, row.request)
+    if stop:
+        box, route = row.assignment.sender.mailbox, row.assignment.call.route
+        return [AttemptNotSent(fact.ref, fact.attempt, box, route, "claim", stop)]
     if fact.clock >= row.assignment.not_after:
         return [_missed(fact.ref, row.assignment)]
     if fact.clock < row.assignment.not_before:
         return []
     return [SubmissionStarted(fact.ref, fact.attempt, fact.clock, fact.hand)]
+
+
+def stopped(state: DeliveryState, assignment: SendAssigned, request: SendRequested) -> str:
+    """Return which operator's stop forbids the claim, "" when none does."""
+    client = request.ref.client
+    scopes: tuple[tuple[StopScope, str], ...] = (
+        ("all", ""),
+        ("client", client),
+        ("campaign", f"{client}/{request.campaign}"),
+        ("domain", assignment.sender.mailbox.rpartition("@")[2]),
+    )
+    for scope, name in scopes:
+        by = state.stopped_by(scope, name)
+        if by:
+            return f"{scope} {name} is stopped by {by}".replace("  ", " ")
+    return ""
+
+
+def ordered(state: DeliveryState, fact: StopOrdered | StartOrdered, _at: datetime) -> list[Fact]:
+    """Take an operator's stop, or take it back: from the next claim on."""
+    return [] if bool(state.stopped_by(fact.scope, fact.name)) is isinstance(fact, StopOrdered) else [fact]
 
 
 # ── outcomes ─────────────────────────────────────────────────────────────────────────────────────
@@ -262,6 +290,19 @@ def _come_due(state: DeliveryState, due: Due) -> list[Fact]:
     return []
 
 
+def suppression_imported(state: DeliveryState, fact: SuppressionImported, _at: datetime) -> list[Fact]:
+    """Take an imported suppression, once, and cancel what waits."""
+    held = state.recipient(fact.recipient).suppressions
+    if any(s.client in ("", fact.client) for s in held):
+        return []
+    taken: list[Fact] = [RecipientSuppressed(fact.recipient, "manual", f"imported: {fact.reason}", fact.client)]
+    for name in state.recipient(fact.recipient).waiting:
+        row = state.send_named(name)
+        if row is not None and row.state in WAITING and fact.client in ("", row.request.ref.client):
+            taken.append(SendCancelled(row.request.ref, "suppression"))
+    return taken
+
+
 Decision = Callable[[DeliveryState, Any, datetime], list[Fact]]
 DECISIONS: Mapping[type[Fact], Decision] = {
     SendRequested: requested,
@@ -275,5 +316,8 @@ DECISIONS: Mapping[type[Fact], Decision] = {
     SendTurnedAway: turned_away,
     SendGivenUp: given_up,
     SendLapsed: lapsed,
+    SuppressionImported: suppression_imported,
+    StopOrdered: ordered,
+    StartOrdered: ordered,
     Ticked: ticked,
 }

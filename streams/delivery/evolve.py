@@ -5,6 +5,7 @@ from datetime import datetime
 
 import msgspec
 
+from schemas.fleet import StartOrdered, StopOrdered
 from schemas.registry import Fact
 from schemas.sending import (
     AttemptAccepted,
@@ -35,6 +36,7 @@ from streams.delivery.state import (
     DueRow,
     RecipientRow,
     SendRow,
+    StopRow,
     Suppression,
     due_key,
     recipient_key,
@@ -68,6 +70,8 @@ def rows_of(fact: Fact, at: datetime) -> Iterable[RowKey]:
         yield recipient_key(fact.request.ref.recipient)
     elif isinstance(fact, RecipientSuppressed):
         yield recipient_key(fact.recipient)
+    elif isinstance(fact, StopOrdered | StartOrdered):
+        yield "stop", f"{fact.scope}/{fact.name}"
     elif isinstance(fact, HourDone):
         yield CURSOR
         yield "due", f"{fact.hour}/{fact.shard}"
@@ -94,6 +98,9 @@ def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, _at: datetime) -
         case "cursor":
             assert isinstance(fact, HourDone)
             return CursorRow(fact.hour, fact.shard)
+        case "stop":
+            assert isinstance(fact, StopOrdered | StartOrdered)
+            return StopRow(isinstance(fact, StopOrdered), fact.by)
         case kind:
             raise ValueError(f"no such row kind: {kind}")
 

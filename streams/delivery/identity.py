@@ -51,8 +51,13 @@ def loose(normalised: str) -> str:
 
 
 def recipient_of(normalised: str, key: bytes) -> Recipient:
-    """Return the recipient's id: HMAC-SHA256 under the fleet's key, 64 hex digits."""
-    return Recipient(hmac.new(key, normalised.encode(), hashlib.sha256).hexdigest())
+    """Return the recipient's id, 64 hex digits: HMAC-SHA256 under the fleet's key.
+
+    Its first 8 bytes are those of the loose address, so that all spellings of one person's address stand in
+    one partition and a suppression of one can be seen by the others.
+    """
+    first = hmac.new(key, loose(normalised).encode(), hashlib.sha256).hexdigest()[:16]
+    return Recipient(first + hmac.new(key, normalised.encode(), hashlib.sha256).hexdigest()[16:])
 
 
 def delivery_key(recipient: Recipient) -> bytes:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from schemas.fleet import StopScope
 from schemas.ids import ClientId, Recipient
 from schemas.sending import SendAssigned, SendRef, SendRequested, SendState
 from streams.log.rows import RowKey, Rows
@@ -62,11 +63,19 @@ class CursorRow(msgspec.Struct, frozen=True):
     shard: int
 
 
+class StopRow(msgspec.Struct, frozen=True):
+    """An operator's stop, or that it was taken back."""
+
+    stopped: bool
+    by: str
+
+
 ROW_TYPES: dict[str, type[msgspec.Struct]] = {
     "send": SendRow,
     "recipient": RecipientRow,
     "due": DueRow,
     "cursor": CursorRow,
+    "stop": StopRow,
 }
 CURSOR: RowKey = ("cursor", "")
 
@@ -120,6 +129,11 @@ class DeliveryState:
         """What is due in that hour and shard."""
         row = self._rows.get(("due", f"{hour}/{shard}"))
         return row.due if isinstance(row, DueRow) else ()
+
+    def stopped_by(self, scope: StopScope, name: str) -> str:
+        """Who stopped this, "" when nobody did."""
+        row = self._rows.get(("stop", f"{scope}/{name}"))
+        return row.by if isinstance(row, StopRow) and row.stopped else ""
 
     def cursor(self) -> CursorRow | None:
         """The last hour and shard done."""

@@ -1,43 +1,52 @@
-"""Which mailbox carries which send now: round robin over free mailboxes. Only a fresh tick asks."""
+"""Which mailbox carries which send now, over which route. Only a fresh tick asks.
+
+Fair between clients (in turn) and a client's campaigns (the least served first), within a priority. What a
+plan takes from the heaps goes back at its end: its entry may not count, and then the same is decided again;
+when it counts, the rows change and the entries are stale.
+"""
 
 import heapq
+from collections import Counter
 from datetime import datetime, timedelta
+from typing import Any
 
+from schemas.fleet import Pace
+from schemas.ids import ClientId, DomainName, MailboxAddress, RouteId
 from schemas.registry import Fact
-from schemas.sending import RouteCall, SendAssigned, Sender, SendLapsed
+from schemas.sending import BasisType, RouteCall, SendAssigned, Sender, SendLapsed, SendWaits, WaitLimit
+from streams.fleet.company import company_of
 from streams.fleet.pace import local_day, next_day, window
-from streams.fleet.state import BacklogRow, FleetState, MailboxRow, RouteRow
+from streams.fleet.queues import Boxes, Free, SendQueue, Waiting
+from streams.fleet.quota import quota_left, rolling, rolls_free_at
+from streams.fleet.routes import breaker
+from streams.fleet.state import (
+    TELL_AGAIN_AFTER,
+    BacklogRow,
+    FleetState,
+    MailboxRow,
+    RouteRow,
+    domain_of,
+)
 
 MOST_PER_TICK = 200
-"""Assignments in one entry; the rest waits for the next second."""
+"""Facts in one entry; the rest waits for the next second."""
+PER_CONNECTION = 20
+"""Attempts that may be out over one connection of a route: more would only wait for it and miss their slots."""
+LOOK_AGAIN = timedelta(minutes=15)
+"""A mailbox held by something that others may give back is looked at again no later."""
+A_SECOND = timedelta(seconds=1)
 
 
 def plan(state: FleetState, at: datetime) -> list[Fact]:
-    """Return the sends that lapse and those that are assigned at `at`.
-
-    A decision may be made again when its entry did not count, so what the heaps give up goes back unless
-    the row changes: a stale heap entry is skipped, a missing one would lose a send.
-    """
+    """Return the sends that lapse, those that are assigned, and what the waiting are told."""
     lapsed = _lapsed(state, at)
-    _come_due(state, at)
-    facts: list[Fact] = list(lapsed)
-    back_idle: list[tuple[datetime, str]] = []
-    taken: set[str] = {f"{f.ref.client}/{f.ref.send_id}" for f in lapsed}
-    seen: set[str] = set()
-    while state.idle and state.idle[0][0] <= at and len(facts) < MOST_PER_TICK:
-        when, name = heapq.heappop(state.idle)
-        row = state.mailbox(name)
-        if row is None or row.open or not row.declared.active or row.free_at > at or name in seen:
-            continue
-        seen.add(name)
-        look_again, assignment = _for_mailbox(state, row, at, taken)
-        back_idle.append((max(when, look_again), name))
-        if assignment is not None:
-            taken.add(f"{assignment.ref.client}/{assignment.ref.send_id}")
-            facts.append(assignment)
-    for entry in back_idle:
-        heapq.heappush(state.idle, entry)
-    return facts
+    facts: list[Fact] = [*lapsed, *_Plan(state, at, {_id(f) for f in lapsed}).assign()]
+    taken = {_id(f) for f in facts if isinstance(f, SendAssigned | SendLapsed)}
+    return [*facts, *_tell(state, at, taken)]
+
+
+def _id(fact: SendAssigned | SendLapsed) -> str:
+    return f"{fact.ref.client}/{fact.ref.send_id}"
 
 
 def _lapsed(state: FleetState, at: datetime) -> list[SendLapsed]:
@@ -48,77 +57,309 @@ def _lapsed(state: FleetState, at: datetime) -> list[SendLapsed]:
         row = state.waits(entry[1])
         if row is not None and row.request is not None:
             keep.append(entry)
-            found.append(SendLapsed(row.request.ref))
+            if entry[1] not in {_id(f) for f in found}:
+                found.append(SendLapsed(row.request.ref))
     for entry in keep:
         heapq.heappush(state.lapse, entry)
     return found
 
 
-def _come_due(state: FleetState, at: datetime) -> None:
-    """Move sends whose time has come to their client's queue, or to their one mailbox's."""
-    while state.later and state.later[0][0] <= at:
-        _, arrival, id_ = heapq.heappop(state.later)
-        row = state.waits(id_)
-        if row is None or row.request is None or row.not_before > at:
-            continue
-        queue = state.sticky[row.stay_with] if row.stay_with else state.due[row.request.ref.client]
-        heapq.heappush(queue, (row.request.priority, arrival, id_))
+# ── assigning ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _for_mailbox(
-    state: FleetState, row: MailboxRow, at: datetime, taken: set[str]
-) -> tuple[datetime, SendAssigned | None]:
-    """Return (when to look at this mailbox again, its next assignment)."""
-    client = state.client(row.declared.client)
-    route = state.route(row.declared.client, row.declared.route)
-    if client is None or route is None:
-        return at + timedelta(seconds=60), None
-    pace = client.declared.pace
-    opens, closes = window(at, pace)
-    day = local_day(at, pace)
-    if at < opens:
-        return opens, None
-    if state.quota_left(row, day) <= 0:
-        return next_day(at, pace), None
-    if route.out_until is not None and at < route.out_until:
-        return route.out_until, None
-    send = _next_send(state, row, taken)
-    if send is None or send.request is None:
-        return at, None
-    ends = min(at + timedelta(seconds=pace.slot_seconds), closes, next_day(at, pace))
-    sender = Sender(
-        row.declared.mailbox,
-        row.declared.name,
-        client.declared.postal_address,
-        client.declared.unsubscribe_url,
-    )
-    return at, SendAssigned(
-        ref=send.request.ref,
-        attempt=send.attempt + 1,
-        sender=sender,
-        call=_call(row, route),
-        not_before=at,
-        not_after=ends,
-        quota_day=day,
-        rule="same mailbox again" if send.stay_with else "round robin: free the longest",
-    )
+class _Plan:
+    """One tick's assignments, with what they already use lying over the rows."""
 
+    def __init__(self, state: FleetState, at: datetime, taken: set[str]) -> None:
+        self._state = state
+        self._at = at
+        self._taken = taken
+        self._boxes_taken: set[MailboxAddress] = set()
+        self._domain_held: Counter[str] = Counter()
+        self._route_held: Counter[tuple[ClientId, RouteId]] = Counter()
+        self._route_free_at: dict[tuple[ClientId, RouteId], datetime] = {}
+        self._company_free_at: dict[tuple[ClientId, DomainName], datetime] = {}
+        self._back: list[tuple[list[Any], Any]] = []
 
-def _next_send(state: FleetState, row: MailboxRow, taken: set[str]) -> BacklogRow | None:
-    """The next send for this mailbox: one that must stay with it, else the client's next."""
-    for queue in (state.sticky.get(row.declared.mailbox), state.due.get(row.declared.client)):
-        while queue:
-            send = state.waits(queue[0][2])
-            if send is None or queue[0][2] in taken:
-                if send is not None:  # chosen in this very plan: back to `later`, in case the entry does not count
-                    heapq.heappush(state.later, (send.not_before, queue[0][1], queue[0][2]))
-                heapq.heappop(queue)
+    def assign(self) -> list[SendAssigned]:
+        """Go round the clients until nobody has both a send and a mailbox."""
+        state, at = self._state, self._at
+        found: list[SendAssigned] = []
+        if state.stopped("all", ""):
+            return found
+        going = [c for c in state.clients() if self._can_go(c)]
+        state.turn += 1
+        for client in going:
+            self._come_due(client)
+            self._wake(client)
+        while going and len(found) < MOST_PER_TICK:
+            for client in list(going):
+                assignment = self._one(client)
+                if assignment is None:
+                    going.remove(client)
+                else:
+                    found.append(assignment)
+                if len(found) >= MOST_PER_TICK:
+                    break
+        for heap, entry in self._back:
+            heapq.heappush(heap, entry)
+        assert all(f.not_after > at for f in found)
+        return found
+
+    def _can_go(self, client: ClientId) -> bool:
+        row = self._state.client(client)
+        return row is not None and row.declared.active and not self._state.stopped("client", client)
+
+    def _come_due(self, client: ClientId) -> None:
+        queue = self._state.sends(client)
+        for place in queue.come_due(self._at):
+            row = self._state.waits(place.id)
+            if row is None or row.request is None or row.attempt != place.attempt:
                 continue
-            return send
+            stay = row.stay_with or self._state.thread_mailbox(client, row.request.thread_id)
+            box = self._state.mailbox(stay) if stay else None
+            if box is not None and box.declared.active:
+                queue.put_sticky(stay, place)
+            else:
+                queue.put_due(row.request.campaign, place)
+
+    def _wake(self, client: ClientId) -> None:
+        boxes, queue = self._state.boxes(client), self._state.sends(client)
+        for entry in boxes.wake(self._at):
+            row = self._state.mailbox(entry.mailbox)
+            if row is not None:
+                boxes.put_free(row.declared.routes, Free(entry.wake_at, entry.mailbox, entry.version))
+                if queue.sticky.get(entry.mailbox):
+                    queue.ready[entry.mailbox] = None
+
+    def _one(self, client: ClientId) -> SendAssigned | None:
+        queue, boxes = self._state.sends(client), self._state.boxes(client)
+        for mailbox in list(queue.ready):
+            found = self._sticky(client, queue, mailbox)
+            if found is not None:
+                return found
+        for campaign in queue.campaigns():
+            if self._state.stopped("campaign", f"{client}/{campaign}"):
+                continue
+            while (place := self._head(client, queue, queue.due[campaign])) is not None:
+                chosen = self._free_box(client, boxes, place)
+                if chosen is None and not boxes.groups():
+                    return None
+                if chosen is None:  # mailboxes are free, but no route of theirs takes this send now
+                    if self._any_route(client, boxes):
+                        self._park(queue, queue.due[campaign], self._at + timedelta(seconds=60))
+                        continue
+                    return None
+                self._back.append((queue.due[campaign], heapq.heappop(queue.due[campaign])))
+                queue.served[campaign] = queue.served.get(campaign, 0) + 1
+                return self._assignment(client, place, *chosen, rule="round robin: free the longest")
+        return None
+
+    def _any_route(self, client: ClientId, boxes: Boxes) -> bool:
+        """Whether some route of the free mailboxes could carry any send now."""
+        return any(self._route(client, routes, None) is not None for routes in boxes.groups())
+
+    def _sticky(self, client: ClientId, queue: SendQueue, mailbox: MailboxAddress) -> SendAssigned | None:
+        if mailbox in self._boxes_taken:
+            return None
+        row = self._state.mailbox(mailbox)
+        heap = queue.sticky.get(mailbox, [])
+        place = self._head(client, queue, heap)
+        if row is None or place is None or not self._is_idle(row):
+            queue.ready.pop(mailbox, None)  # it is ready again when it wakes
+            return None
+        held = self._held_by(row)
+        if held is not None:
+            queue.ready.pop(mailbox, None)
+            boxes = self._state.boxes(client)
+            boxes.touch(mailbox)
+            boxes.put_asleep(held[0], mailbox, held[1])
+            return None
+        request = self._request(place)
+        if self._state.stopped("campaign", f"{client}/{request.campaign}"):
+            return None
+        route = self._route(client, row.declared.routes, request.basis.type)
+        if route is None:
+            return None
+        self._back.append((heap, heapq.heappop(heap)))
+        return self._assignment(client, place, row, route, rule="same mailbox again")
+
+    def _is_idle(self, row: MailboxRow) -> bool:
+        at = self._at
+        out = row.out_until is not None and row.out_until > at
+        return row.declared.active and not (row.open or out) and row.free_at <= at
+
+    def _head(self, client: ClientId, queue: SendQueue, heap: list[Waiting]) -> Waiting | None:
+        """The first send of the heap that waits and whose company may be written to."""
+        while heap:
+            row = self._state.waits(heap[0].id)
+            if row is None or row.request is None or row.attempt != heap[0].attempt:
+                heapq.heappop(heap)
+            elif heap[0].id in self._taken:
+                self._back.append((heap, heapq.heappop(heap)))
+            else:
+                free_at = self._company_free(client, row)
+                if free_at is None:
+                    return heap[0]
+                company = company_of(row.request.recipient_domain)
+                gap = timedelta(seconds=self._pace(client).company_gap_seconds)
+                slot = max(free_at, queue.spread.get(company, free_at))
+                queue.spread[company] = slot + gap
+                self._park(queue, heap, slot)
+        return None
+
+    def _company_free(self, client: ClientId, row: BacklogRow) -> datetime | None:
+        """When the send's company is free again, None when it is."""
+        assert row.request is not None
+        company = company_of(row.request.recipient_domain)
+        if not company or self._pace(client).company_gap_seconds <= 0:
+            return None
+        free_at = self._company_free_at.get((client, company), self._state.company_free_at(client, company))
+        return free_at if free_at > self._at else None
+
+    def _park(self, queue: SendQueue, heap: list[Waiting], until: datetime) -> None:
+        queue.put_later(until, heapq.heappop(heap))
+
+    def _pace(self, client: ClientId) -> Pace:
+        row = self._state.client(client)
+        return Pace() if row is None else row.declared.pace
+
+    def _request(self, place: Waiting) -> Any:
+        row = self._state.waits(place.id)
+        assert row is not None
+        return row.request
+
+    def _free_box(self, client: ClientId, boxes: Boxes, place: Waiting) -> tuple[MailboxRow, RouteRow] | None:
+        """The mailbox that has been free the longest and may send now, with the first route that takes the send."""
+        basis = self._request(place).basis.type
+        for routes in boxes.groups():
+            route = self._route(client, routes, basis)
+            heap = boxes.free[routes]
+            while route is not None and heap:
+                entry = heapq.heappop(heap)
+                row = self._state.mailbox(entry.mailbox)
+                if row is None or boxes.version.get(entry.mailbox) != entry.version:
+                    continue
+                if entry.mailbox in self._boxes_taken:
+                    self._back.append((heap, entry))
+                    continue
+                held = self._held_by(row)
+                if held is not None:
+                    boxes.put_asleep(held[0], entry.mailbox, held[1])
+                    continue
+                self._back.append((heap, entry))
+                return row, route
+        return None
+
+    def _held_by(self, row: MailboxRow) -> tuple[datetime, WaitLimit] | None:
+        """What holds a free mailbox back now: (when to look again, the limit)."""
+        state, at, declared = self._state, self._at, row.declared
+        pace = self._pace(declared.client)
+        opens, _ = window(at, pace)
+        if at < opens:
+            return opens, "hours"
+        day = local_day(at, pace)
+        if quota_left(declared.daily_quota, row.used, day) <= 0:
+            return next_day(at, pace), "daily_quota"
+        name = domain_of(declared.mailbox)
+        if state.stopped("domain", name):
+            return at + LOOK_AGAIN, "stopped"
+        domain = state.domain(declared.client, name)
+        if domain is None or not domain.declared.active:
+            return at + LOOK_AGAIN, "domain_out"
+        if domain.out_until is not None and at < domain.out_until:
+            return domain.out_until, "domain_out"
+        quota = domain.declared.daily_quota
+        if quota and quota_left(quota, domain.used, day) <= self._domain_held[f"{declared.client}/{name}"]:
+            return min(next_day(at, pace), at + LOOK_AGAIN), "domain_quota"
+        return None
+
+    def _route(self, client: ClientId, routes: tuple[RouteId, ...], basis: BasisType | None) -> RouteRow | None:
+        """The first route in the mailbox's order that takes a send of this basis (None: any) now."""
+        for name in routes:
+            row = self._state.route(client, name)
+            if row is None or (basis is not None and basis not in row.declared.accepts_basis):
+                continue
+            if self._route_held_by(client, row) is None:
+                return row
+        return None
+
+    def _route_held_by(self, client: ClientId, row: RouteRow) -> tuple[datetime, WaitLimit] | None:
+        way, at = row.declared, self._at
+        held = self._route_held[client, way.route]
+        out = self._state.at_work(client, way.route) + held
+        if out >= way.max_connections * PER_CONNECTION:
+            return at + A_SECOND, "turn"
+        limit = route_limit(row, at, out=out, held=held)
+        if limit is not None:
+            return limit
+        free_at = self._route_free_at.get((client, way.route), row.free_at)
+        return (free_at, "route_ceiling") if way.ceiling_per_second and free_at >= at + A_SECOND else None
+
+    def _assignment(
+        self, client: ClientId, place: Waiting, row: MailboxRow, route: RouteRow, *, rule: str
+    ) -> SendAssigned:
+        state, at, way = self._state, self._at, route.declared
+        send = state.waits(place.id)
+        owner = state.client(client)
+        assert send is not None
+        assert send.request is not None
+        assert owner is not None
+        pace = owner.declared.pace
+        not_before, route_free_at = at, None
+        if way.ceiling_per_second:
+            not_before = max(at, self._route_free_at.get((client, way.route), route.free_at))
+            route_free_at = not_before + timedelta(seconds=1 / way.ceiling_per_second)
+            self._route_free_at[client, way.route] = route_free_at
+        company = company_of(send.request.recipient_domain) if pace.company_gap_seconds else DomainName("")
+        company_free_at = at + timedelta(seconds=pace.company_gap_seconds) if company else None
+        if company_free_at is not None:
+            self._company_free_at[client, company] = company_free_at
+        self._taken.add(place.id)
+        self._boxes_taken.add(row.declared.mailbox)
+        self._domain_held[f"{client}/{domain_of(row.declared.mailbox)}"] += 1
+        self._route_held[client, way.route] += 1
+        _, closes = window(at, pace)
+        return SendAssigned(
+            ref=send.request.ref,
+            attempt=send.attempt + 1,
+            sender=Sender(
+                row.declared.mailbox,
+                row.declared.name,
+                owner.declared.postal_address,
+                owner.declared.unsubscribe_url,
+            ),
+            call=call_of(row, route),
+            not_before=not_before,
+            not_after=min(at + timedelta(seconds=pace.slot_seconds), closes, next_day(at, pace)),
+            quota_day=local_day(at, pace),
+            rule=rule,
+            thread_id=send.request.thread_id,
+            company=company,
+            company_free_at=company_free_at,
+            route_free_at=route_free_at,
+        )
+
+
+def route_limit(row: RouteRow, at: datetime, *, out: int, held: int = 0) -> tuple[datetime, WaitLimit] | None:
+    """What holds a route back for longer than a second, with `out` attempts at work and `held` not yet in its row."""
+    way = row.declared
+    if not way.active:
+        return at + LOOK_AGAIN, "route_out"
+    match breaker(row.out_until, row.trips, at):
+        case "open":
+            assert row.out_until is not None
+            return row.out_until, "route_out"
+        case "half_open":
+            if out:
+                return at + A_SECOND, "route_out"
+    if way.ceiling_24h and rolling(row.hours, at) + held >= way.ceiling_24h:
+        return rolls_free_at(row.hours, at), "route_ceiling"
     return None
 
 
-def _call(row: MailboxRow, route: RouteRow) -> RouteCall:
+def call_of(row: MailboxRow, route: RouteRow) -> RouteCall:
+    """All that a hand needs to send from this mailbox over this route."""
     way = route.declared
     return RouteCall(
         route=way.route,
@@ -131,3 +372,77 @@ def _call(row: MailboxRow, route: RouteRow) -> RouteCall:
         ca_file_ref=way.ca_file_ref,
         max_connections=way.max_connections,
     )
+
+
+# ── why a send waits ─────────────────────────────────────────────────────────────────────────────
+
+
+def _tell(state: FleetState, at: datetime, taken: set[str]) -> list[SendWaits]:
+    """Tell upstream what holds back those who have waited a while, and again when that changed."""
+    found: list[SendWaits] = []
+    again: list[tuple[datetime, str]] = []
+    looked = 0
+    while state.tell and state.tell[0][0] <= at and looked < MOST_PER_TICK // 2:
+        looked += 1
+        when, id_ = heapq.heappop(state.tell)
+        row = state.waits(id_)
+        if row is None or row.request is None:
+            continue
+        limit, earliest = limit_of(state, row, at)
+        if limit == row.limit:
+            again.append((at + TELL_AGAIN_AFTER, id_))
+            continue
+        again.append((when, id_))  # looked at again until it is told or gone
+        if id_ not in taken:
+            found.append(SendWaits(row.request.ref, limit, earliest))
+    for entry in again:
+        heapq.heappush(state.tell, entry)
+    return found
+
+
+def limit_of(state: FleetState, row: BacklogRow, at: datetime) -> tuple[WaitLimit, datetime | None]:
+    """Return the limit that holds a waiting send back, and the earliest time at which that may change."""
+    request = row.request
+    assert request is not None
+    client = request.ref.client
+    stops = (("all", ""), ("client", client), ("campaign", f"{client}/{request.campaign}"))
+    if any(state.stopped(scope, name) for scope, name in stops):
+        return "stopped", None
+    if row.not_before > at:
+        return ("retry" if row.attempt else "not_before"), row.not_before
+    company = company_of(request.recipient_domain)
+    free_at = state.company_free_at(client, company) if company else at
+    if free_at > at:
+        return "company_spread", free_at
+    stay = row.stay_with or state.thread_mailbox(client, request.thread_id)
+    box = state.mailbox(stay) if stay else None
+    if box is not None and box.declared.active:
+        return "thread_mailbox", max(box.free_at, box.out_until or box.free_at)
+    return _limit_of_client(state, client, request.basis.type, at)
+
+
+def _limit_of_client(
+    state: FleetState, client: ClientId, basis: BasisType, at: datetime
+) -> tuple[WaitLimit, datetime | None]:
+    boxes = state.boxes(client)
+    groups = boxes.groups()
+    held: list[tuple[datetime, WaitLimit]] = []
+    takes_basis = False
+    for name in {name for routes in groups for name in routes}:
+        row = state.route(client, name)
+        if row is None or basis not in row.declared.accepts_basis:
+            continue
+        takes_basis = True
+        limit = route_limit(row, at, out=state.at_work(client, name))
+        if limit is None:
+            return "turn", None
+        held.append(limit)
+    if groups and not takes_basis:
+        return "basis", None
+    if held:
+        when, why = min(held)
+        return why, when
+    asleep = boxes.next_awake()
+    if asleep is not None:
+        return asleep.why, asleep.wake_at
+    return ("turn" if boxes.version else "no_mailbox"), None

@@ -2,9 +2,24 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, assert_never
 
-from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, Pace, RouteDeclared
+from schemas.fleet import (
+    AccountTripped,
+    ClientDeclared,
+    DomainDeclared,
+    DomainLeftOut,
+    MailboxDeclared,
+    MailboxLeftOut,
+    MailboxWarmed,
+    Pace,
+    RouteDeclared,
+    RouteFailed,
+    RouteRecovered,
+    RouteTripped,
+    StartOrdered,
+    StopOrdered,
+)
 from schemas.ids import MailboxAddress
 from schemas.registry import Fact
 from schemas.sending import (
@@ -34,11 +49,14 @@ from schemas.sending import (
 from streams.fleet.choose import plan
 from streams.fleet.pace import gap
 from streams.fleet.retry import again_at
-from streams.fleet.state import BacklogRow, FleetState
+from streams.fleet.routes import is_its_own, pause_after
+from streams.fleet.state import BacklogRow, FleetState, domain_of
 
 FINAL_ACTIONS = ("suppress", "fail")
+OURS = ("mailbox", "domain", "route")
 MAILBOX_PAUSE = timedelta(hours=1)
-"""How long a mailbox is left out after a refusal that is its own fault."""
+DOMAIN_PAUSE = timedelta(hours=6)
+"""How long a mailbox or domain is left out after a refusal that is its own fault: the simple rule."""
 
 
 # ── the fleet file ───────────────────────────────────────────────────────────────────────────────
@@ -109,13 +127,16 @@ def _release(state: FleetState, row: BacklogRow, ref: SendRef, at: datetime, *, 
     """Free the mailbox of the attempt that is out; an unknown one was freed already and only gives back."""
     if not row.mailbox:
         return None
-    return Release(row.mailbox, row.quota_day, gave_back, at + gap(_pace(state, ref), ref.send_id))
+    free_at = at + gap(_pace(state, ref), ref.send_id)
+    return Release(row.mailbox, row.quota_day, gave_back, free_at, row.route, row.hour)
 
 
 def accepted(state: FleetState, fact: AttemptAccepted, at: datetime) -> list[Fact]:
     """The attempt succeeded: its quota is spent."""
     row = _open_row(state, fact.ref, fact.attempt)
-    return [] if row is None else [_end(state, row, fact.ref, "accepted", at, gave_back=False)]
+    if row is None:
+        return []
+    return [_end(state, row, fact.ref, "accepted", at, gave_back=False), *_recovered(state, fact)]
 
 
 def unknown(state: FleetState, fact: AttemptUnknown, at: datetime) -> list[Fact]:
@@ -137,18 +158,72 @@ def refused(state: FleetState, fact: AttemptRefused, at: datetime) -> list[Fact]
     row = _open_row(state, fact.ref, fact.attempt)
     if row is None:
         return []
+    blamed = _blamed(state, fact, at)
     if fact.verdict.action in FINAL_ACTIONS:
-        return [_end(state, row, fact.ref, "failed", at, gave_back=True)]
-    when = again_at(_pace(state, fact.ref), row.tries + 1, at)
+        return [_end(state, row, fact.ref, "failed", at, gave_back=True), *blamed]
+    ours = fact.verdict.fault in OURS  # a refusal of us says nothing about the recipient: patience is not touched
+    tries = row.tries + (0 if ours else 1)
+    when = again_at(_pace(state, fact.ref), max(tries, 1), at)
     if when is None:
         ended = _end(state, row, fact.ref, "failed", at, gave_back=True)
-        return [ended, SendGivenUp(fact.ref, fact.attempt, f"patience over after {row.tries + 1} refusals")]
+        return [ended, SendGivenUp(fact.ref, fact.attempt, f"patience over after {tries} refusals"), *blamed]
     release = _release(state, row, fact.ref, at, gave_back=True)
-    if release is not None and fact.verdict.fault == "mailbox":
-        release = Release(release.mailbox, release.quota_day, True, max(release.free_at, at + MAILBOX_PAUSE))
     same = fact.verdict.action == "retry_same_mailbox"
     stay_with = fact.mailbox if same else MailboxAddress("")
-    return [SendRequeued(fact.ref, fact.attempt, when, f"refused: {fact.verdict.rule}", True, release, stay_with)]
+    rule = f"refused: {fact.verdict.rule}"
+    return [SendRequeued(fact.ref, fact.attempt, when, rule, not ours, release, stay_with), *blamed]
+
+
+def _blamed(state: FleetState, fact: AttemptRefused, at: datetime) -> list[Fact]:
+    """Leave out at once whose fault the refusal is; a route that said anything else works."""
+    client, said = fact.ref.client, fact.verdict
+    evidence = f"{fact.reply.code} {fact.reply.enhanced} {fact.reply.text}"[:300]
+    match said.fault:
+        case "mailbox":
+            return [MailboxLeftOut(client, fact.mailbox, at + MAILBOX_PAUSE, said.rule, evidence)]
+        case "domain":
+            return [DomainLeftOut(client, domain_of(fact.mailbox), at + DOMAIN_PAUSE, said.rule, evidence)]
+        case "route":
+            return _failed(state, fact, said.rule, evidence, at)
+        case "recipient" | "message" | "network":
+            return _recovered(state, fact)
+        case other:
+            assert_never(other)
+
+
+def _recovered(state: FleetState, fact: AttemptAccepted | AttemptRefused) -> list[Fact]:
+    """The route answered as it should."""
+    row = state.route(fact.ref.client, fact.route)
+    return [] if row is None or not (row.failures or row.trips) else [RouteRecovered(fact.ref.client, fact.route)]
+
+
+def _failed(
+    state: FleetState, fact: AttemptRefused | AttemptNotSent, rule: str, evidence: str, at: datetime
+) -> list[Fact]:
+    """Count a failure of the route's own, and trip its breaker when it is one too many."""
+    client, route = fact.ref.client, fact.route
+    row = state.route(client, route)
+    if row is None or (row.out_until is not None and at < row.out_until):
+        return []  # it is out already: this attempt had begun before
+    pause = pause_after(fact, row.failures, row.trips)
+    if pause is None:
+        return [RouteFailed(client, route, rule)]
+    way = row.declared
+    return [RouteTripped(client, route, at + pause, rule, evidence, way.account, way.shared_with)]
+
+
+def account_tripped(state: FleetState, fact: AccountTripped, at: datetime) -> list[Fact]:
+    """Another client's route on a shared account tripped: ours is out too."""
+    return [
+        RouteTripped(fact.client, row.declared.route, fact.until, fact.rule, fact.evidence, fact.account)
+        for row in state.routes_of(fact.client)
+        if row.declared.account == fact.account and fact.until > max(at, row.out_until or at)
+    ]
+
+
+def ordered(state: FleetState, fact: StopOrdered | StartOrdered, _at: datetime) -> list[Fact]:
+    """Take an operator's stop, or take it back."""
+    return [] if state.stopped(fact.scope, fact.name) is isinstance(fact, StopOrdered) else [fact]
 
 
 def not_sent(state: FleetState, fact: AttemptNotSent | AttemptMissed, at: datetime) -> list[Fact]:
@@ -156,11 +231,18 @@ def not_sent(state: FleetState, fact: AttemptNotSent | AttemptMissed, at: dateti
     row = _open_row(state, fact.ref, fact.attempt)
     if row is None:
         return []
-    missed = isinstance(fact, AttemptMissed)
-    pause = timedelta(0) if missed else timedelta(seconds=_pace(state, fact.ref).first_retry_seconds)
     release = _release(state, row, fact.ref, at, gave_back=True)
-    rule = "missed its slot" if isinstance(fact, AttemptMissed) else f"not sent at {fact.stage}: {fact.what}"[:200]
-    return [SendRequeued(fact.ref, fact.attempt, at + pause, rule, False, release, row.stay_with)]
+    if isinstance(fact, AttemptMissed):
+        return [SendRequeued(fact.ref, fact.attempt, at, "missed its slot", False, release, row.stay_with)]
+    pause = timedelta(seconds=_pace(state, fact.ref).first_retry_seconds)
+    rule = f"not sent at {fact.stage}: {fact.what}"[:200]
+    again = SendRequeued(fact.ref, fact.attempt, at + pause, rule, False, release, row.stay_with)
+    if is_its_own(fact):
+        return [again, *_failed(state, fact, f"no answer at {fact.stage}", fact.what, at)]
+    if fact.stage == "auth":
+        until = at + MAILBOX_PAUSE
+        return [again, MailboxLeftOut(fact.ref.client, fact.mailbox, until, "no login", fact.what)]
+    return [again]
 
 
 def ended_elsewhere(
@@ -203,6 +285,12 @@ def ticked(state: FleetState, _fact: Ticked, at: datetime) -> list[Fact]:
     return plan(state, at)
 
 
+def warmed(state: FleetState, fact: MailboxWarmed, _at: datetime) -> list[Fact]:
+    """Take the word of a person that a mailbox was warmed elsewhere."""
+    row = state.mailbox(fact.mailbox)
+    return [] if row is None or row.warmed_since == fact.since else [fact]
+
+
 Decision = Callable[[FleetState, Any, datetime], list[Fact]]
 DECISIONS: Mapping[type[Fact], Decision] = {
     ClientDeclared: declared,
@@ -220,5 +308,9 @@ DECISIONS: Mapping[type[Fact], Decision] = {
     SendWithdrawn: ended_elsewhere,
     SendAssumedSent: ended_elsewhere,
     CancelRequested: cancel_requested,
+    AccountTripped: account_tripped,
+    MailboxWarmed: warmed,
+    StopOrdered: ordered,
+    StartOrdered: ordered,
     Ticked: ticked,
 }

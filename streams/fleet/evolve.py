@@ -5,8 +5,21 @@ from datetime import datetime
 
 import msgspec
 
-from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
-from schemas.ids import MailboxAddress
+from schemas.fleet import (
+    ClientDeclared,
+    DomainDeclared,
+    DomainLeftOut,
+    MailboxDeclared,
+    MailboxLeftOut,
+    MailboxWarmed,
+    RouteDeclared,
+    RouteFailed,
+    RouteRecovered,
+    RouteTripped,
+    StartOrdered,
+    StopOrdered,
+)
+from schemas.ids import MailboxAddress, RouteId
 from schemas.registry import Fact
 from schemas.sending import (
     CancelNoted,
@@ -16,17 +29,22 @@ from schemas.sending import (
     SendLapsed,
     SendQueued,
     SendRequeued,
+    SendWaits,
 )
 from streams.fleet.decide import declared_key
-from streams.fleet.quota import give_back, hold
+from streams.fleet.quota import give_back, hold, hold_hour, hour_of
 from streams.fleet.state import (
     BacklogRow,
     CancelRow,
     ClientRow,
+    CompanyRow,
     DomainRow,
     MailboxRow,
     RouteRow,
+    StopRow,
+    ThreadRow,
     backlog_key,
+    domain_of,
 )
 from streams.log.rows import RowKey
 
@@ -39,45 +57,129 @@ def rows_of(fact: Fact, _at: datetime) -> Iterable[RowKey]:
         case SendQueued(request):
             yield backlog_key(request.ref.client, request.ref.send_id)
         case SendAssigned():
-            yield backlog_key(fact.ref.client, fact.ref.send_id)
-            yield "mailbox", fact.sender.mailbox
+            yield from _rows_of_assignment(fact)
         case SendRequeued() | SendEnded():
             yield backlog_key(fact.ref.client, fact.ref.send_id)
-            if fact.release is not None:
-                yield "mailbox", fact.release.mailbox
-        case SendLapsed():
+            release = fact.release
+            if release is not None:
+                yield "mailbox", release.mailbox
+                if release.gave_back:
+                    yield "domain", f"{fact.ref.client}/{domain_of(release.mailbox)}"
+                    yield "route", f"{fact.ref.client}/{release.route}"
+        case SendLapsed() | SendWaits():
             yield backlog_key(fact.ref.client, fact.ref.send_id)
         case CancelNoted():
             yield "cancel", f"{fact.client}/{fact.send_id}"
+        case StopOrdered() | StartOrdered():
+            yield "stop", f"{fact.scope}/{fact.name}"
+        case MailboxLeftOut() | MailboxWarmed():
+            yield "mailbox", fact.mailbox
+        case DomainLeftOut():
+            yield "domain", f"{fact.client}/{fact.domain}"
+        case RouteFailed() | RouteTripped() | RouteRecovered():
+            yield "route", f"{fact.client}/{fact.route}"
         case _:
             return
 
 
-def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, _at: datetime) -> msgspec.Struct:
+def _rows_of_assignment(fact: SendAssigned) -> Iterable[RowKey]:
+    client = fact.ref.client
+    yield backlog_key(client, fact.ref.send_id)
+    yield "mailbox", fact.sender.mailbox
+    yield "domain", f"{client}/{domain_of(fact.sender.mailbox)}"
+    yield "route", f"{client}/{fact.call.route}"
+    if fact.thread_id:
+        yield "thread", f"{client}/{fact.thread_id}"
+    if fact.company_free_at is not None:
+        yield "company", f"{client}/{fact.company}"
+
+
+def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, at: datetime) -> msgspec.Struct:
     """Return the row after the fact."""
-    match fact:
-        case ClientDeclared():
+    match key[0]:
+        case "client":
+            assert isinstance(fact, ClientDeclared)
             return ClientRow(fact)
-        case DomainDeclared():
-            return DomainRow(fact)
-        case RouteDeclared():
-            return RouteRow(fact, row.out_until if isinstance(row, RouteRow) else None)
-        case MailboxDeclared():
-            return msgspec.structs.replace(row, declared=fact) if isinstance(row, MailboxRow) else MailboxRow(fact)
-        case CancelNoted():
+        case "domain":
+            return _domain(row if isinstance(row, DomainRow) else None, fact)
+        case "route":
+            return _route(row if isinstance(row, RouteRow) else None, fact, at)
+        case "mailbox":
+            return _mailbox(row if isinstance(row, MailboxRow) else None, fact)
+        case "thread":
+            assert isinstance(fact, SendAssigned)
+            return ThreadRow(fact.sender.mailbox)
+        case "company":
+            assert isinstance(fact, SendAssigned)
+            assert fact.company_free_at is not None
+            return CompanyRow(fact.company_free_at)
+        case "stop":
+            assert isinstance(fact, StopOrdered | StartOrdered)
+            return StopRow(isinstance(fact, StopOrdered), fact.by)
+        case "cancel":
+            assert isinstance(fact, CancelNoted)
             return CancelRow(fact.by)
-    if key[0] == "mailbox" and isinstance(row, MailboxRow):
-        return _mailbox(row, fact)
-    return _backlog(row if isinstance(row, BacklogRow) else None, fact)
+        case "backlog":
+            return _backlog(row if isinstance(row, BacklogRow) else None, fact, at)
+        case kind:
+            raise ValueError(f"no such row kind: {kind}")
 
 
-def _mailbox(row: MailboxRow, fact: Fact) -> MailboxRow:
-    if isinstance(fact, SendAssigned):
-        name = f"{fact.ref.client}/{fact.ref.send_id}/{fact.attempt}"
-        return msgspec.structs.replace(row, open=name, used=hold(row.used, fact.quota_day))
+def _gone_back(fact: Fact) -> Release:
     assert isinstance(fact, SendRequeued | SendEnded)
-    release = fact.release
-    assert isinstance(release, Release)
+    assert fact.release is not None
+    return fact.release
+
+
+def _domain(row: DomainRow | None, fact: Fact) -> DomainRow:
+    if isinstance(fact, DomainDeclared):
+        return DomainRow(fact) if row is None else msgspec.structs.replace(row, declared=fact)
+    if row is None:
+        raise ValueError(f"{type(fact).__name__} of a domain that was never declared")
+    match fact:
+        case SendAssigned():
+            return msgspec.structs.replace(row, used=hold(row.used, fact.quota_day))
+        case DomainLeftOut():
+            return msgspec.structs.replace(row, out_until=fact.until)
+        case _:
+            return msgspec.structs.replace(row, used=give_back(row.used, _gone_back(fact).quota_day))
+
+
+def _route(row: RouteRow | None, fact: Fact, at: datetime) -> RouteRow:
+    if isinstance(fact, RouteDeclared):
+        return RouteRow(fact) if row is None else msgspec.structs.replace(row, declared=fact)
+    if row is None:
+        raise ValueError(f"{type(fact).__name__} of a route that was never declared")
+    match fact:
+        case SendAssigned():
+            free_at = row.free_at if fact.route_free_at is None else fact.route_free_at
+            return msgspec.structs.replace(row, hours=hold_hour(row.hours, at), free_at=free_at)
+        case RouteFailed():
+            return msgspec.structs.replace(row, failures=row.failures + 1)
+        case RouteTripped():
+            return msgspec.structs.replace(row, failures=0, trips=row.trips + 1, out_until=fact.until)
+        case RouteRecovered():
+            return msgspec.structs.replace(row, failures=0, trips=0, out_until=None)
+        case _:
+            return msgspec.structs.replace(row, hours=give_back(row.hours, _gone_back(fact).hour))
+
+
+def _mailbox(row: MailboxRow | None, fact: Fact) -> MailboxRow:
+    if isinstance(fact, MailboxDeclared):
+        return MailboxRow(fact) if row is None else msgspec.structs.replace(row, declared=fact)
+    if row is None:
+        raise ValueError(f"{type(fact).__name__} of a mailbox that was never declared")
+    match fact:
+        case SendAssigned():
+            name = f"{fact.ref.client}/{fact.ref.send_id}/{fact.attempt}"
+            used = hold(row.used, fact.quota_day)
+            return msgspec.structs.replace(row, open=name, open_route=fact.call.route, used=used)
+        case MailboxWarmed():
+            return msgspec.structs.replace(row, warmed_since=fact.since)
+        case MailboxLeftOut():
+            return msgspec.structs.replace(row, out_until=fact.until)
+    release = _gone_back(fact)
+    assert isinstance(fact, SendRequeued | SendEnded)
     mine = row.open == f"{fact.ref.client}/{fact.ref.send_id}/{fact.attempt}"
     return msgspec.structs.replace(
         row,
@@ -87,7 +189,7 @@ def _mailbox(row: MailboxRow, fact: Fact) -> MailboxRow:
     )
 
 
-def _backlog(row: BacklogRow | None, fact: Fact) -> BacklogRow:
+def _backlog(row: BacklogRow | None, fact: Fact, at: datetime) -> BacklogRow:
     if isinstance(fact, SendQueued):
         request = fact.request
         soonest = request.not_before or request.requested_at
@@ -101,7 +203,11 @@ def _backlog(row: BacklogRow | None, fact: Fact) -> BacklogRow:
                 state="assigned",
                 attempt=fact.attempt,
                 mailbox=fact.sender.mailbox,
+                route=fact.call.route,
                 quota_day=fact.quota_day,
+                hour=hour_of(at),
+                limit=None,
+                earliest=None,
             )
         case SendRequeued():
             return msgspec.structs.replace(
@@ -111,7 +217,10 @@ def _backlog(row: BacklogRow | None, fact: Fact) -> BacklogRow:
                 not_before=fact.not_before,
                 stay_with=fact.stay_with,
                 mailbox=MailboxAddress(""),
+                route=RouteId(""),
             )
+        case SendWaits():
+            return msgspec.structs.replace(row, limit=fact.limit, earliest=fact.earliest)
         case SendEnded(state="unknown"):
             return msgspec.structs.replace(row, state="unknown")
         case SendEnded():

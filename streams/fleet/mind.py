@@ -5,9 +5,19 @@ from datetime import datetime
 
 import msgspec
 
+from schemas.fleet import AccountTripped, RouteTripped
 from schemas.registry import Fact
-from schemas.sending import CancelOrdered, SendAssigned, SendGivenUp, SendLapsed, SendTurnedAway
-from schemas.topics import DELIVERY_INPUTS
+from schemas.sending import (
+    CancelOrdered,
+    SendAssigned,
+    SendGivenUp,
+    SendLapsed,
+    SendRequeued,
+    SendResult,
+    SendTurnedAway,
+    SendWaits,
+)
+from schemas.topics import DELIVERY_INPUTS, FLEET_INPUTS, SEND_RESULTS
 from streams.fleet import evolve as folds
 from streams.fleet.decide import DECISIONS
 from streams.fleet.state import ROW_TYPES, FleetState
@@ -47,7 +57,38 @@ class FleetMind:
         """The fleet stage holds no hands."""
 
     def forwards(self, fact: Fact, at: datetime) -> list[Outgoing]:
-        """The delivery stage hears of what concerns one recipient."""
+        """The delivery stage hears of what concerns one recipient, upstream why a send waits, others of a trip."""
         if isinstance(fact, TO_DELIVERY):
             return [Outgoing(DELIVERY_INPUTS, fact.ref.recipient[:16].encode(), fact)]
-        return []
+        match fact:
+            case SendWaits(ref, limit, earliest):
+                return [
+                    _told(SendResult(ref.client, ref.send_id, "admitted", at, "waits", earliest=earliest, limit=limit))
+                ]
+            case SendRequeued(ref, attempt, not_before, rule):
+                return [
+                    _told(
+                        SendResult(
+                            ref.client,
+                            ref.send_id,
+                            "admitted",
+                            at,
+                            "waits",
+                            rule,
+                            attempt,
+                            earliest=not_before,
+                            limit="retry",
+                        )
+                    )
+                ]
+            case RouteTripped(_, _, until, rule, evidence, account, tell):
+                return [
+                    Outgoing(FLEET_INPUTS, client.encode(), AccountTripped(client, account, until, rule, evidence))
+                    for client in tell
+                ]
+            case _:
+                return []
+
+
+def _told(result: SendResult) -> Outgoing:
+    return Outgoing(SEND_RESULTS, f"{result.client}/{result.send_id}".encode(), result)

@@ -1,8 +1,10 @@
-"""The daily quota of a mailbox: held at assignment, given back on proven non-acceptance."""
+"""What is held per local day (mailbox, domain) and in a rolling 24 hours (route); given back when provably unsent."""
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 
 REMEMBERED_DAYS = 3
+ROLLING_HOURS = 24
 
 
 def quota_left(daily_quota: int, used: Mapping[str, int], day: str) -> int:
@@ -16,6 +18,31 @@ def hold(used: Mapping[str, int], day: str) -> dict[str, int]:
     return {d: more[d] for d in sorted(more)[-REMEMBERED_DAYS:]}
 
 
-def give_back(used: Mapping[str, int], day: str) -> dict[str, int]:
-    """Return the use with one given back to that day."""
-    return {**used, day: max(0, used[day] - 1)} if day in used else dict(used)
+def give_back(used: Mapping[str, int], period: str) -> dict[str, int]:
+    """Return the use with one given back to that day or hour."""
+    return {**used, period: max(0, used[period] - 1)} if period in used else dict(used)
+
+
+def hour_of(at: datetime) -> str:
+    """Return the hour (UTC) as YYYY-MM-DDTHH."""
+    return at.strftime("%Y-%m-%dT%H")
+
+
+def rolling(hours: Mapping[str, int], at: datetime) -> int:
+    """Return what was held in the last 24 hours; an hour that only partly lies within counts whole."""
+    first = hour_of(at - timedelta(hours=ROLLING_HOURS))
+    return sum(count for hour, count in hours.items() if hour >= first)
+
+
+def hold_hour(hours: Mapping[str, int], at: datetime) -> dict[str, int]:
+    """Return the hours with one more held in the hour of `at`; what left the 24 hours falls out."""
+    first, hour = hour_of(at - timedelta(hours=ROLLING_HOURS)), hour_of(at)
+    kept = {h: count for h, count in hours.items() if h >= first}
+    return {**kept, hour: kept.get(hour, 0) + 1}
+
+
+def rolls_free_at(hours: Mapping[str, int], at: datetime) -> datetime:
+    """Return when the oldest hour that still counts falls out of the 24 hours."""
+    first = hour_of(at - timedelta(hours=ROLLING_HOURS))
+    oldest = min((h for h, count in hours.items() if h >= first and count), default=hour_of(at))
+    return datetime.fromisoformat(oldest + ":00:00+00:00") + timedelta(hours=ROLLING_HOURS + 1)

@@ -2,17 +2,19 @@
 
 import heapq
 from collections import defaultdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
-from schemas.ids import ClientId, MailboxAddress, Recipient, RouteId, SendId
-from schemas.sending import SendRequested, SendState
-from streams.fleet.quota import quota_left
+from schemas.ids import ClientId, DomainName, MailboxAddress, Recipient, RouteId, SendId
+from schemas.sending import SendRequested, SendState, WaitLimit
+from streams.fleet.queues import Boxes, SendQueue, Waiting
 from streams.log.rows import RowKey, Rows
 
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
+TELL_AFTER = timedelta(seconds=30)
+TELL_AGAIN_AFTER = timedelta(hours=1)
 
 
 class ClientRow(msgspec.Struct, frozen=True):
@@ -21,16 +23,22 @@ class ClientRow(msgspec.Struct, frozen=True):
     declared: ClientDeclared
 
 
-class DomainRow(msgspec.Struct, frozen=True):
-    """A domain as declared."""
+class DomainRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A sending domain: its quota held per local day, and until when it is left out."""
 
     declared: DomainDeclared
+    used: dict[str, int] = {}
+    out_until: datetime | None = None
 
 
 class RouteRow(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A route as declared. `out_until` leaves it out after a fault of its own."""
+    """A route: what it carried per hour (UTC), its breaker, and when its ceiling a second allows the next."""
 
     declared: RouteDeclared
+    hours: dict[str, int] = {}
+    free_at: datetime = ALWAYS
+    failures: int = 0  # in a row
+    trips: int = 0  # since a mail last went through
     out_until: datetime | None = None
 
 
@@ -40,7 +48,10 @@ class MailboxRow(msgspec.Struct, frozen=True, omit_defaults=True):
     declared: MailboxDeclared
     used: dict[str, int] = {}  # local day → held or spent, the last three days
     open: str = ""  # "client/send_id/attempt"
+    open_route: RouteId = RouteId("")
     free_at: datetime = ALWAYS
+    out_until: datetime | None = None
+    warmed_since: datetime | None = None
 
 
 class BacklogRow(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -53,8 +64,31 @@ class BacklogRow(msgspec.Struct, frozen=True, omit_defaults=True):
     request: SendRequested | None = None
     not_before: datetime = ALWAYS
     mailbox: MailboxAddress = MailboxAddress("")
+    route: RouteId = RouteId("")
     quota_day: str = ""
+    hour: str = ""
     stay_with: MailboxAddress = MailboxAddress("")
+    limit: WaitLimit | None = None  # what upstream was told last
+    earliest: datetime | None = None
+
+
+class ThreadRow(msgspec.Struct, frozen=True):
+    """The mailbox that carries a thread."""
+
+    mailbox: MailboxAddress
+
+
+class CompanyRow(msgspec.Struct, frozen=True):
+    """When a client may write to a company again."""
+
+    free_at: datetime
+
+
+class StopRow(msgspec.Struct, frozen=True):
+    """A stop, or that it was taken back."""
+
+    stopped: bool
+    by: str
 
 
 class CancelRow(msgspec.Struct, frozen=True):
@@ -69,6 +103,9 @@ ROW_TYPES: dict[str, type[msgspec.Struct]] = {
     "route": RouteRow,
     "mailbox": MailboxRow,
     "backlog": BacklogRow,
+    "thread": ThreadRow,
+    "company": CompanyRow,
+    "stop": StopRow,
     "cancel": CancelRow,
 }
 
@@ -78,23 +115,31 @@ def backlog_key(client: ClientId, send_id: SendId) -> RowKey:
     return "backlog", f"{client}/{send_id}"
 
 
-class FleetState:
-    """One partition's rows in memory, with the indexes that make a tick cheap.
+def domain_of(mailbox: MailboxAddress) -> DomainName:
+    """The sending domain of a mailbox."""
+    return DomainName(mailbox.rpartition("@")[2])
 
-    `waiting` orders each client's sends by (not_before, priority, arrival); `idle` orders mailboxes by
-    free_at; entries that no longer agree with their row are skipped when they come up.
-    """
+
+class FleetState:
+    """One partition's rows in memory, with the indexes that keep a tick's cost apart from the fleet's size."""
 
     def __init__(self, rows: Rows) -> None:
+        self._stored = rows
         self._rows: dict[RowKey, msgspec.Struct] = {}
-        self._arrivals = 0
-        self.later: list[tuple[datetime, int, str]] = []  # (not_before, arrival, backlog id)
-        self.due: dict[ClientId, list[tuple[int, int, str]]] = defaultdict(list)  # (priority, arrival, id)
-        self.sticky: dict[MailboxAddress, list[tuple[int, int, str]]] = defaultdict(list)
-        self.idle: list[tuple[datetime, str]] = []  # (when to look again, mailbox)
+        self._sends: dict[ClientId, SendQueue] = defaultdict(SendQueue)
+        self._boxes: dict[ClientId, Boxes] = defaultdict(Boxes)
+        self._names: dict[ClientId, dict[MailboxAddress, None]] = defaultdict(dict)
+        self._at_work: dict[tuple[ClientId, RouteId], set[MailboxAddress]] = defaultdict(set)
         self.lapse: list[tuple[datetime, str]] = []  # (expires_at, backlog id)
+        self.tell: list[tuple[datetime, str]] = []  # (when to say why it waits, backlog id)
+        self.turn = 0  # which client is first at the next tick
         for key, row in rows.all():
-            self.put(key, row)
+            self._rows[key] = row
+        for key, row in self._rows.items():
+            if isinstance(row, BacklogRow | MailboxRow):
+                self._index(key, None, row)
+
+    # ── rows ─────────────────────────────────────────────────────────────────────────────────────
 
     def get(self, key: RowKey) -> msgspec.Struct | None:
         """Return a row."""
@@ -102,28 +147,70 @@ class FleetState:
 
     def put(self, key: RowKey, row: msgspec.Struct) -> None:
         """Take a row and index it."""
+        before = self._rows.get(key)
         self._rows[key] = row
-        if isinstance(row, BacklogRow) and row.state == "admitted" and row.request is not None:
-            self._arrivals += 1
-            heapq.heappush(self.later, (row.not_before, self._arrivals, key[1]))
-            heapq.heappush(self.lapse, (row.request.expires_at, key[1]))
-        elif isinstance(row, MailboxRow) and row.declared.active and not row.open:
-            heapq.heappush(self.idle, (row.free_at, key[1]))
+        self._index(key, before, row)
+
+    def clients(self) -> list[ClientId]:
+        """All clients of the partition, the one whose turn it is first."""
+        names = list(self._boxes.keys() | self._sends.keys())
+        names.sort()
+        first = self.turn % len(names) if names else 0
+        return names[first:] + names[:first]
+
+    def sends(self, client: ClientId) -> SendQueue:
+        """The client's waiting sends."""
+        return self._sends[client]
+
+    def boxes(self, client: ClientId) -> Boxes:
+        """The client's mailboxes by when they can be used."""
+        return self._boxes[client]
+
+    def at_work(self, client: ClientId, route: RouteId) -> int:
+        """How many attempts are out over the route."""
+        return len(self._at_work[client, route])
 
     def client(self, client: ClientId) -> ClientRow | None:
         """The client's row."""
         row = self._rows.get(("client", client))
         return row if isinstance(row, ClientRow) else None
 
+    def domain(self, client: ClientId, domain: DomainName) -> DomainRow | None:
+        """The domain's row."""
+        row = self._rows.get(("domain", f"{client}/{domain}"))
+        return row if isinstance(row, DomainRow) else None
+
     def route(self, client: ClientId, route: RouteId) -> RouteRow | None:
         """The route's row."""
         row = self._rows.get(("route", f"{client}/{route}"))
         return row if isinstance(row, RouteRow) else None
 
+    def routes_of(self, client: ClientId) -> list[RouteRow]:
+        """The client's routes."""
+        return [r for k, r in self._rows.items() if isinstance(r, RouteRow) and r.declared.client == client]
+
     def mailbox(self, mailbox: str) -> MailboxRow | None:
         """The mailbox's row."""
         row = self._rows.get(("mailbox", mailbox))
         return row if isinstance(row, MailboxRow) else None
+
+    def thread_mailbox(self, client: ClientId, thread_id: str) -> MailboxAddress:
+        """The mailbox that carries the thread and is still in use, "" for none."""
+        row = self._rows.get(("thread", f"{client}/{thread_id}")) if thread_id else None
+        if not isinstance(row, ThreadRow):
+            return MailboxAddress("")
+        box = self.mailbox(row.mailbox)
+        return row.mailbox if box is not None and box.declared.active else MailboxAddress("")
+
+    def company_free_at(self, client: ClientId, company: DomainName) -> datetime:
+        """When the client may write to the company again."""
+        row = self._rows.get(("company", f"{client}/{company}"))
+        return row.free_at if isinstance(row, CompanyRow) else ALWAYS
+
+    def stopped(self, scope: str, name: str) -> bool:
+        """Whether an operator stopped this."""
+        row = self._rows.get(("stop", f"{scope}/{name}"))
+        return isinstance(row, StopRow) and row.stopped
 
     def backlog(self, id_: str) -> BacklogRow | None:
         """The send's row, named "client/send_id"."""
@@ -148,6 +235,63 @@ class FleetState:
         row = self.backlog(id_)
         return row if row is not None and row.state == "admitted" and row.request is not None else None
 
-    def quota_left(self, row: MailboxRow, day: str) -> int:
-        """How many more mails the mailbox may hold on that local day."""
-        return quota_left(row.declared.daily_quota, row.used, day)
+    # ── indexes ──────────────────────────────────────────────────────────────────────────────────
+
+    def _index(self, key: RowKey, before: msgspec.Struct | None, row: msgspec.Struct) -> None:
+        match row:
+            case BacklogRow():
+                self._index_send(key[1], before, row)
+            case MailboxRow():
+                self._index_mailbox(row)
+            case ClientRow() | DomainRow() | StopRow():
+                if before is not None and _rules_of(before) == _rules_of(row):
+                    return  # only counts changed
+                for client in self._concerned(key, row):
+                    for name in self._names[client]:
+                        box = self.mailbox(name)
+                        if box is not None:
+                            self._index_mailbox(box)
+
+    def _concerned(self, key: RowKey, row: msgspec.Struct) -> list[ClientId]:
+        if isinstance(row, StopRow):
+            return list(self._names)
+        return [ClientId(key[1].partition("/")[0])]
+
+    def _index_send(self, id_: str, before: msgspec.Struct | None, row: BacklogRow) -> None:
+        if row.state != "admitted" or row.request is None:
+            return
+        if isinstance(before, BacklogRow) and (before.state, before.attempt, before.not_before) == (
+            row.state,
+            row.attempt,
+            row.not_before,
+        ):
+            return  # only what upstream was told has changed
+        request = row.request
+        place = Waiting(request.priority, request.requested_at, id_, row.attempt)
+        self._sends[request.ref.client].put_later(row.not_before, place)
+        heapq.heappush(self.lapse, (request.expires_at, id_))
+        heapq.heappush(self.tell, (request.requested_at + TELL_AFTER, id_))
+
+    def _index_mailbox(self, row: MailboxRow) -> None:
+        declared = row.declared
+        self._names[declared.client][declared.mailbox] = None
+        boxes = self._boxes[declared.client]
+        boxes.touch(declared.mailbox)
+        for route in declared.routes:
+            self._at_work[declared.client, route].discard(declared.mailbox)
+        if row.open:
+            self._at_work[declared.client, row.open_route].add(declared.mailbox)
+        elif not declared.active:
+            queue = self._sends[declared.client]
+            for place in queue.sticky.pop(declared.mailbox, []):
+                queue.put_later(ALWAYS, place)
+        else:
+            out = row.out_until is not None and row.out_until > row.free_at
+            wake_at = row.out_until if out and row.out_until is not None else row.free_at
+            boxes.put_asleep(wake_at, declared.mailbox, "mailbox_out" if out else "gap")
+
+
+def _rules_of(row: msgspec.Struct) -> object:
+    if isinstance(row, DomainRow):
+        return row.declared, row.out_until
+    return row

@@ -247,7 +247,7 @@ def route(name: ClientId = ACME) -> RouteDeclared:
 
 def mailbox(address: MailboxAddress = ANNA, quota: int = 50, name: ClientId = ACME, **more: Any) -> MailboxDeclared:
     """Return a mailbox of the route."""
-    return MailboxDeclared(name, address, OWN, quota, **more)
+    return MailboxDeclared(name, address, (OWN,), quota, **more)
 
 
 def assignment(

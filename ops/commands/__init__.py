@@ -1,0 +1,1 @@
+"""The commands of `mailfleet`, by what they are about."""

@@ -1,0 +1,42 @@
+"""`mailfleet bench`: what things cost on this machine."""
+
+import statistics
+import sys
+
+import click
+import orjson
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from ops.bench import planning
+
+out = Console()
+errors = Console(stderr=True)
+
+
+@click.group()
+def bench() -> None:
+    """Measure on this machine. Figures are medians of several runs; compare ratios, not machines."""
+
+
+@bench.command("planning")
+@click.option("--mailboxes", multiple=True, default=(1_200, 12_000, 120_000), show_default=True, type=int)
+@click.option("--sends", default=1_000, show_default=True)
+@click.option("--runs", default=5, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def planning_command(mailboxes: tuple[int, ...], sends: int, runs: int, as_json: bool) -> None:
+    """Planning cost per assigned send in one fleet partition, for fleets of different sizes."""
+    found: dict[int, float] = {}
+    for count in track(mailboxes, "planning", console=errors, transient=True):
+        found[count] = statistics.median(planning(count, sends) for _ in range(runs))
+    if as_json:
+        sys.stdout.write(orjson.dumps({str(k): v for k, v in found.items()}).decode() + "\n")
+        return
+    table = Table(title=f"Planning {sends:,} sends (median of {runs})")
+    for column in ("mailboxes", "microseconds a send", "against the first"):
+        table.add_column(column, justify="right")
+    first = next(iter(found.values()))
+    for count, cost in found.items():
+        table.add_row(f"{count:,}", f"{cost:.1f}", f"{cost / first:.2f}x")
+    out.print(table)

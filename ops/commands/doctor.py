@@ -1,0 +1,144 @@
+"""`mailfleet doctor`: looks at everything a fleet stands on and says what is wrong and what to do."""
+
+import asyncio
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import click
+import orjson
+import psycopg
+from confluent_kafka import KafkaException
+from rich.console import Console
+from rich.table import Table
+
+from adapters.secrets import SecretMissing, Secrets
+from ops.commands.settings import settings as settings_of
+from ops.fleet_plan import known
+from projections.migrate import scripts
+from schemas.fleet import MailboxDeclared, RouteDeclared
+from streams.app import ROLES, all_topics, places_of
+from streams.log.kafka import LogUnreachable
+from streams.log.topics import TopicsWrong, describe
+from streams.settings import SettingMissing, Settings
+
+out = Console()
+FREE_GB = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    good: bool
+    says: str
+
+
+def _kafka(settings: Settings) -> str:
+    found = describe(settings.connection, all_topics(settings))
+    missing = [name for name, topic in found.items() if topic is None]
+    if missing:
+        raise TopicsWrong(f"{len(missing)} topics are missing ({missing[0]}, ...): run `mailfleet topics`")
+    for role in ROLES:
+        places_of(settings, role)
+    return f"{settings.connection.bootstrap} answers; {len(found)} topics, partition counts as they should be"
+
+
+def _postgres(settings: Settings) -> str:
+    with psycopg.connect(settings.database_url, connect_timeout=5) as connection:
+        known_numbers = {row[0] for row in connection.execute("select number from migrations")}
+    missing = [name for number, name, _ in scripts() if number not in known_numbers]
+    if missing:
+        raise SettingMissing(f"migrations are missing ({', '.join(missing)}): run `mailfleet migrate`")
+    return f"answers; {len(known_numbers)} migrations"
+
+
+def _key(settings: Settings) -> str:
+    settings.fleet_key()
+    if settings.key_file.stat().st_mode & 0o077:
+        raise SettingMissing(f"{settings.key_file} may be read by others: chmod 600 it")
+    return f"{settings.key_file} is there; is a copy in your backups?"
+
+
+def _disk(settings: Settings) -> str:
+    folder = next(p for p in (settings.home, *settings.home.absolute().parents) if p.exists())
+    free = shutil.disk_usage(folder).free / 1e9
+    if free < FREE_GB:
+        raise SettingMissing(f"only {free:.1f} GB are free at {folder}: make room for at least {FREE_GB} GB")
+    return f"{free:.0f} GB free at {folder}"
+
+
+def _route(way: RouteDeclared) -> str:
+    """Connect without sending mail."""
+    try:
+        with socket.create_connection((way.host, way.port), timeout=5):
+            return f"{way.host}:{way.port} answers"
+    except OSError as error:
+        raise SettingMissing(
+            f"{way.host}:{way.port} does not answer ({error}): is it up, and is the port open?"
+        ) from error
+
+
+def _secrets(settings: Settings, boxes: list[MailboxDeclared]) -> str:
+    secrets = Secrets(settings.secrets_folder)
+    missing: list[str] = []
+    for ref in {box.secret_ref for box in boxes if box.secret_ref}:
+        try:
+            secrets.resolve(ref)
+        except SecretMissing as error:
+            missing.append(str(error))
+    if missing:
+        raise SettingMissing(f"{len(missing)} secrets cannot be had; the first: {missing[0]}")
+    return f"the secrets of {len(boxes)} mailboxes can be read"
+
+
+def look(settings: Settings) -> list[Finding]:
+    """Return all findings; each looks on even when another is bad."""
+    found = [
+        _try("Kafka", lambda: _kafka(settings)),
+        _try("Postgres", lambda: _postgres(settings)),
+        _try("fleet key", lambda: _key(settings)),
+        _try("disk", lambda: _disk(settings)),
+    ]
+    if not found[0].good:
+        return found
+    fleet = asyncio.run(known(settings))
+    boxes = [fact for fact in fleet if isinstance(fact, MailboxDeclared)]
+    found.append(_try("secrets", lambda: _secrets(settings, boxes)))
+    for way in fleet:
+        if isinstance(way, RouteDeclared) and way.host:
+            found.append(_try(f"route {way.client}/{way.route}", partial(_route, way)))
+    if not boxes:
+        found.append(Finding("fleet", False, "no mailbox is declared: run `mailfleet apply FLEET.toml`"))
+    return found
+
+
+def _try(what: str, question: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, True, question())
+    except (TopicsWrong, SettingMissing, LogUnreachable, psycopg.Error, OSError) as error:
+        return Finding(what, False, str(error).strip())
+    except KafkaException as error:
+        return Finding(what, False, f"{error.args[0].str()}: is KAFKA_BROKERS right and the broker up?")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def doctor(as_json: bool) -> None:
+    """Look at Kafka, topics, Postgres, key, disk, secrets and routes; say what is wrong and what to do.
+
+    No mail is sent. Exit code 0 when all is well, 1 otherwise.
+    """
+    found = look(settings_of())
+    if as_json:
+        sys.stdout.write(orjson.dumps([vars(f) for f in found]).decode() + "\n")
+    else:
+        table = Table(show_header=False)
+        for finding in found:
+            table.add_row("[green]good[/]" if finding.good else "[red]bad[/]", finding.what, finding.says)
+        out.print(table)
+    sys.exit(0 if all(finding.good for finding in found) else 1)

@@ -1,0 +1,73 @@
+"""Read model `decisions`: what was decided about the fleet, by which rule, on what evidence."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from projections.read_model import Place, Statement
+from schemas.fleet import DomainLeftOut, MailboxLeftOut, RouteRecovered, RouteTripped, StartOrdered, StopOrdered
+from schemas.registry import Fact
+from schemas.sending import SendGivenUp, SendTurnedAway
+
+_INSERT = """
+insert into decisions (journal, partition, seq, n, decided_at, client, scope, subject, decision, rule, until, evidence)
+values (%(journal)s, %(partition)s, %(seq)s, %(n)s, %(at)s, %(client)s, %(scope)s, %(subject)s, %(decision)s,
+    %(rule)s, %(until)s, %(evidence)s)
+"""
+
+
+def project(fact: Fact, place: Place) -> Iterable[Statement]:
+    """Yield what the fact changes."""
+    match fact:
+        case MailboxLeftOut():
+            yield _row(place, fact.client, "mailbox", fact.mailbox, "left out", fact.rule, fact.until, fact.evidence)
+        case DomainLeftOut():
+            yield _row(place, fact.client, "domain", fact.domain, "left out", fact.rule, fact.until, fact.evidence)
+        case RouteTripped():
+            name = f"{fact.client}/{fact.route}"
+            yield _row(place, fact.client, "route", name, "tripped", fact.rule, fact.until, fact.evidence)
+        case RouteRecovered():
+            yield _row(place, fact.client, "route", f"{fact.client}/{fact.route}", "recovered", "a mail went through")
+        case StopOrdered() | StartOrdered() if _is_told_once(fact, place):
+            decision = "stopped" if isinstance(fact, StopOrdered) else "started"
+            yield _row(place, fact.client, fact.scope, fact.name or "all", decision, f"by {fact.by}")
+        case SendGivenUp():
+            name = f"{fact.ref.client}/{fact.ref.send_id}"
+            yield _row(place, fact.ref.client, "send", name, "given up", fact.rule)
+        case SendTurnedAway():
+            name = f"{fact.ref.client}/{fact.ref.send_id}"
+            yield _row(place, fact.ref.client, "send", name, "turned away", fact.reason, None, fact.detail)
+
+
+def _is_told_once(fact: StopOrdered | StartOrdered, place: Place) -> bool:
+    """A stop of all or of a domain stands in every partition of both journals."""
+    everywhere = fact.scope in ("all", "domain")
+    return "fleet" in place.journal and (not everywhere or place.partition == 0)
+
+
+def _row(
+    place: Place,
+    client: str,
+    scope: str,
+    subject: str,
+    decision: str,
+    rule: str,
+    until: datetime | None = None,
+    evidence: str = "",
+) -> Statement:
+    return (
+        _INSERT,
+        {
+            "journal": place.journal,
+            "partition": place.partition,
+            "seq": place.seq,
+            "n": place.n,
+            "at": place.at,
+            "client": client,
+            "scope": scope,
+            "subject": subject,
+            "decision": decision,
+            "rule": rule,
+            "until": until,
+            "evidence": evidence,
+        },
+    )
