@@ -209,8 +209,10 @@ class _Plan:
         return None
 
     def _company_free(self, client: ClientId, row: BacklogRow) -> datetime | None:
-        """When the send's company is free again, None when it is."""
+        """When the send's company is free again, None when it is; a send that was tried has had its place."""
         assert row.request is not None
+        if row.attempt:
+            return None
         company = company_of(row.request.recipient_domain)
         if not company or self._pace(client).company_gap_seconds <= 0:
             return None
@@ -331,7 +333,9 @@ class _Plan:
             ),
             call=call_of(row, route),
             not_before=not_before,
-            not_after=min(at + timedelta(seconds=pace.slot_seconds), closes, next_day(at, pace)),
+            not_after=min(
+                at + timedelta(seconds=pace.slot_seconds), closes, next_day(at, pace), send.request.expires_at
+            ),
             quota_day=local_day(at, pace),
             rule=rule,
             thread_id=send.request.thread_id,

@@ -13,7 +13,7 @@ import msgspec
 from schemas import registry
 from schemas.entry import Entry, Seen, counts, entry_from_wire
 from schemas.envelope import Origin, to_wire
-from schemas.fleet import ClientDeclared, MailboxDeclared, Pace, RouteDeclared
+from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, Pace, RouteDeclared
 from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, Recipient, RouteId, SendId, TopicId
 from schemas.registry import Fact
 from schemas.sending import (
@@ -232,7 +232,7 @@ def request(
 
 # ── the fleet ────────────────────────────────────────────────────────────────────────────────────
 
-ALL_DAY = Pace(hour_from=0, hour_to=24, gap_seconds=120, gap_jitter_seconds=0)
+ALL_DAY = Pace(hour_from=0, hour_to=24, gap_seconds=120, gap_jitter_seconds=0, company_gap_seconds=0)
 
 
 def client(pace: Pace = ALL_DAY, name: ClientId = ACME) -> ClientDeclared:
@@ -243,6 +243,11 @@ def client(pace: Pace = ALL_DAY, name: ClientId = ACME) -> ClientDeclared:
 def route(name: ClientId = ACME) -> RouteDeclared:
     """Return the client's route."""
     return RouteDeclared(name, OWN, "memory", "mx.acme.test", 587)
+
+
+def domain(name: ClientId = ACME, domain: str = "acme.test") -> DomainDeclared:
+    """Return the domain of the client's mailboxes."""
+    return DomainDeclared(name, DomainName(domain))
 
 
 def mailbox(address: MailboxAddress = ANNA, quota: int = 50, name: ClientId = ACME, **more: Any) -> MailboxDeclared:
