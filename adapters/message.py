@@ -78,6 +78,8 @@ def check_headers(subject: str, names: tuple[str, ...], headers: dict[str, str])
     _check("subject", subject, MAX_HEADER)
     for name in names:
         _check("a display name", name, MAX_NAME)
+    if len({name.lower() for name in headers}) < len(headers):
+        raise HeaderInvalid("a header is named twice")
     for name, value in headers.items():
         if not _NAME.fullmatch(name):
             raise HeaderInvalid(f"header name {name!r} is not allowed")

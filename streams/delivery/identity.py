@@ -9,6 +9,7 @@ from schemas.ids import ClientId, DomainName, Recipient, SendId
 
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+_DEVIATIONS = re.compile("[ßẞς\u200c\u200d]")  # other letters in IDNA 2003 (Python's) than in 2008: another domain
 _GMAIL = ("gmail.com", "googlemail.com")
 TOKEN_LENGTH = 39
 
@@ -26,6 +27,8 @@ def normalise(address: str) -> str:
         raise AddressInvalid("the local part is not ASCII; routes without SMTPUTF8 cannot carry it")
     if len(local) > 64 or not _LOCAL.fullmatch(local):
         raise AddressInvalid("the local part is not a dot-atom of at most 64 characters (RFC 5321)")
+    if _DEVIATIONS.search(domain):
+        raise AddressInvalid("the domain has a letter that IDNA 2003 and 2008 read differently: give its xn-- form")
     try:
         name = domain.encode("idna").decode("ascii").lower()
     except UnicodeError as error:

@@ -75,6 +75,12 @@ def test_what_no_mail_can_be_sent_to_is_refused(address: str) -> None:
         normalise(address)
 
 
+@pytest.mark.parametrize("domain", ["straße.test", "STRAẞE.test", "φίλος.test", "a\u200db.test"])
+def test_a_domain_that_idna_2003_takes_for_another_is_refused(domain: str) -> None:
+    with pytest.raises(AddressInvalid, match="xn--"):
+        normalise(f"anna@{domain}")
+
+
 def test_the_longest_local_part_is_admitted() -> None:
     assert normalise("a" * 64 + "@customer.test")
 

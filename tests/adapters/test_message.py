@@ -169,6 +169,11 @@ def test_too_long_a_subject_name_or_header_is_refused() -> None:
             check_headers(subject, (name,), {"X-A": value})
 
 
+def test_a_header_named_twice_is_refused() -> None:
+    with pytest.raises(HeaderInvalid, match="twice"):
+        check_headers("s", (), {"Reply-To": "a@b.test", "reply-to": "c@d.test"})
+
+
 def test_an_empty_subject_is_refused() -> None:
     with pytest.raises(HeaderInvalid, match="subject is empty"):
         check_headers(" \t", (), {})
