@@ -83,8 +83,23 @@ def _wire_name(cls: type[Fact]) -> str:
 
 CLASS_OF: Mapping[str, type[Fact]] = {_wire_name(cls): cls for cls in _CLASSES}
 TYPE_OF: Mapping[type[Fact], str] = {cls: name for name, cls in CLASS_OF.items()}
-VERSION_OF: Mapping[str, int] = dict.fromkeys(CLASS_OF, 1)
-UPCASTERS: Mapping[tuple[str, int], Upcaster] = {}
+VERSION_OF: Mapping[str, int] = {**dict.fromkeys(CLASS_OF, 1), "client.declared": 2, "mailbox.declared": 2}
+
+
+def _client_2(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 spreads the recipients of one company; before, nothing did."""
+    return {**data, "pace": {**data["pace"], "company_gap_seconds": 0}}
+
+
+def _mailbox_2(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 has routes in the order of preference; before, there was one."""
+    return {**{name: value for name, value in data.items() if name != "route"}, "routes": [data["route"]]}
+
+
+UPCASTERS: Mapping[tuple[str, int], Upcaster] = {
+    ("client.declared", 1): _client_2,
+    ("mailbox.declared", 1): _mailbox_2,
+}
 """(type, version) → the function that makes version + 1 of it."""
 
 
@@ -101,10 +116,12 @@ def fact_of(type_: str, version: int, data: dict[str, Any]) -> Fact:
         raise Unreadable(f"unknown type {type_!r}")
     if not 1 <= version <= VERSION_OF[type_]:
         raise Unreadable(f"{type_} version {version} is not known here (newest: {VERSION_OF[type_]})")
-    for step in range(version, VERSION_OF[type_]):
-        data = UPCASTERS[type_, step](data)
     try:
+        for step in range(version, VERSION_OF[type_]):
+            data = UPCASTERS[type_, step](data)
         return msgspec.convert(data, cls)
+    except (KeyError, TypeError) as error:  # an upcaster met data that was never of its version
+        raise Unreadable(f"{type_} v{version}: {error!r}") from error
     except msgspec.ValidationError as error:
         raise Unreadable(f"{type_} v{version}: {error}") from error
 

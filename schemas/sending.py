@@ -456,7 +456,7 @@ class SendQueued(msgspec.Struct, frozen=True):
     request: SendRequested
 
 
-class Release(msgspec.Struct, frozen=True):
+class Release(msgspec.Struct, frozen=True, omit_defaults=True):
     """An attempt's mailbox is free again from `free_at` on.
 
     `gave_back` returns what was held: the quota of `quota_day` (mailbox and domain) and the route's of `hour`.

@@ -22,7 +22,7 @@ def normalise(address: str) -> str:
     """Return the address in lower case, its domain in IDNA. Raises AddressInvalid."""
     local, at, domain = address.strip().rpartition("@")
     if not at or not local:
-        raise AddressInvalid("an address has the form name@domain")
+        raise AddressInvalid("an address has a name and a domain with an @ between them")
     if not local.isascii():
         raise AddressInvalid("the local part is not ASCII; routes without SMTPUTF8 cannot carry it")
     if len(local) > 64 or not _LOCAL.fullmatch(local):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import schemas.topics
 from schemas import registry
+from schemas.fleet import AccountTripped
 from schemas.sending import SendRef
 from schemas.topics import CATALOGUE, DELIVERY_INPUTS, FLEET_INPUTS, Topic, partition_of
 from streams.delivery.decide import DECISIONS as DELIVERY_DECISIONS
@@ -31,14 +32,25 @@ ROLES_OF_MODULE = {
     "streams/app.py": {"delivery stage", "fleet stage", "hands"},
     "ops/run.py": {"projector", "intake"},
     "ops/verify.py": {"verify"},
-    "ops/fleet_file.py": {"fleet file"},
+    "ops/fleet_plan.py": {"fleet file", "verify"},
+    "ops/fleet_orders.py": {"operators"},
+    "ops/fleet_import.py": {"operators"},
+    "ops/letters.py": {"operators"},
     "ops/site.py": {"upstream"},
 }
 """Who runs the code of a module that names a topic."""
-OUTSIDE = {"upstream", "operators"}
+OUTSIDE = {"upstream"}
 OTHERS_WRITE = {
-    "delivery-inputs": {"send.requested", "request.rejected", "outcome.reported"},  # intake, hands
-    "fleet-inputs": {"cancel.requested", "client.declared", "domain.declared", "route.declared", "mailbox.declared"},
+    "delivery-inputs": {
+        *("send.requested", "request.rejected"),  # intake
+        "outcome.reported",  # hands
+        *("suppression.imported", "stop.ordered", "start.ordered"),  # operators
+    },
+    "fleet-inputs": {
+        "cancel.requested",
+        *("client.declared", "domain.declared", "route.declared", "mailbox.declared"),
+        *("mailbox.warmed", "stop.ordered", "start.ordered"),
+    },
     "dead-letters": {"letter.died"},
 }
 """Facts that do not come out of a mind."""
@@ -85,7 +97,11 @@ def test_forwards_go_under_the_key_that_the_receiver_is_partitioned_by() -> None
         if outgoing.topic is FLEET_INPUTS:
             assert outgoing.key == ref_of(outgoing.fact).client.encode()
     for _, outgoing in forwarded(FleetMind()):
-        assert outgoing.key == ref_of(outgoing.fact).recipient[:16].encode()
+        if outgoing.topic is DELIVERY_INPUTS:
+            assert outgoing.key == ref_of(outgoing.fact).recipient[:16].encode()
+        if outgoing.topic is FLEET_INPUTS:
+            assert isinstance(outgoing.fact, AccountTripped)
+            assert outgoing.key == outgoing.fact.client.encode()
 
 
 def ref_of(fact: registry.Fact) -> SendRef:

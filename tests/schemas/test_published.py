@@ -86,7 +86,7 @@ def test_a_new_example_must_be_published(copy: Path) -> None:
 
 def test_the_schema_of_an_older_version_stays_as_it_was(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "VERSION_OF", {**registry.VERSION_OF, "ticked": 2})
-    monkeypatch.setattr(registry, "UPCASTERS", {("ticked", 1): dict})
+    monkeypatch.setattr(registry, "UPCASTERS", {**registry.UPCASTERS, ("ticked", 1): dict})
     write(copy)
     assert differences(copy) == []
     assert (copy / "json" / "ticked.v2.json").exists()
