@@ -89,8 +89,8 @@ class Bench(Protocol):
     async def all_but_the_last_word(self, mail: Mail) -> None:
         """Return when the server has all of `mail` that may reach it before the claim."""
 
-    async def last_word_is_next(self) -> None:
-        """Called from within the claim, after its answer is known: note that the claim was asked here."""
+    async def note_claim(self) -> None:
+        """Note that the claim is asked now: what the server is told from here on is after it."""
 
     def steps_after_claim(self) -> Sequence[str]:
         """Return what the server was told after the claim was asked."""
@@ -146,7 +146,7 @@ class MemoryBench:
     async def all_but_the_last_word(self, mail: Mail) -> None:
         """Nothing arrives before the claim."""
 
-    async def last_word_is_next(self) -> None:
+    async def note_claim(self) -> None:
         """Keeping is the one step."""
 
     def steps_after_claim(self) -> Sequence[str]:
@@ -271,7 +271,7 @@ class SmtpBench:
         """The whole body, dots doubled, but no final dot."""
         await until(lambda: self.server.body_octets >= len(mail.raw))
 
-    async def last_word_is_next(self) -> None:
+    async def note_claim(self) -> None:
         """Mark the place in the server's memory."""
         self.server.events.append("claim")
 

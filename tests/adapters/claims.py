@@ -34,7 +34,7 @@ class Asked:
         self.times += 1
         await self._bench.all_but_the_last_word(self._mail)
         self.already_there = len(self._bench.arrived())
-        await self._bench.last_word_is_next()
+        await self._bench.note_claim()
         if self._then is not None:
             await self._then()
         if isinstance(self._answer, Exception):
