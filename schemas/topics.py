@@ -150,7 +150,7 @@ FLEET_JOURNAL = Topic(
     partitions=FLEET_PARTITIONS,
     retention_ms=None,
     writers=("fleet stage",),
-    readers=("fleet stage", "projector", "verify"),
+    readers=("fleet stage", "projector", "verify", "fleet file"),
     broker_time=True,
     journal=True,
 )
