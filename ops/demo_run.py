@@ -32,16 +32,42 @@ from ops.site import Site, publish_requests
 from ops.stack import StackBroken
 
 FLEET = Path(__file__).parent / "demo_fleet.toml"
+SICK_MAILBOX = "box000@birch-mail.test"
 LONGEST_S = 600
 console = Console(stderr=True)
 
 
+MAILBOXES_PER_DOMAIN = 100
+
+
+def demo_mailboxes(daily_quota: int = 60) -> str:
+    """Return the CSV of the demo's mailboxes; one has a password that the receiver refuses."""
+    lines = ["client,mailbox,daily_quota,routes,secret,name,username"]
+    for client, routes in (("acme", "main"), ("birch", "main"), ("cedar", "first;backup")):
+        for domain in ("mail", "post", "news", "care"):
+            for number in range(MAILBOXES_PER_DOMAIN):
+                mailbox = f"box{number:03d}@{client}-{domain}.test"
+                secret = "file:wrong.password" if mailbox == SICK_MAILBOX else "file:demo.password"
+                lines.append(f"{client},{mailbox},{daily_quota},{routes},{secret},{client.title()},")
+    return "\n".join(lines) + "\n"
+
+
+def apply_fleet(site: Site, *, unpaced: bool = False) -> None:
+    """Apply the demo's fleet to a site."""
+    site.keep_secret("wrong.password", "not the password")
+    (site.folder / "demo_mailboxes.csv").write_text(demo_mailboxes(1_000_000 if unpaced else 60))
+    site.apply(FLEET, UNPACED if unpaced else {})
+
+
 def demo_requests(count: int) -> list[dict[str, Any]]:
     """Return `count` requests: most plain, each 20th to a user that does not exist, each 15th greylisted."""
-    campaigns = (("acme", "spring"), ("acme", "winback"), ("birch", "launch"))
+    campaigns = (
+        *(("acme", "spring"), ("acme", "winback"), ("birch", "launch")),
+        *(("birch", "launch"), ("cedar", "survey"), ("cedar", "renewals")),
+    )
     found: list[dict[str, Any]] = []
     for number in range(count):
-        client, campaign = campaigns[number % 3]
+        client, campaign = campaigns[number % 6]
         kind = "nouser" if number % 20 == 7 else "grey" if number % 15 == 4 else "person"
         found.append(
             {
@@ -79,6 +105,7 @@ def ends(database_url: str) -> dict[str, int]:
     return found
 
 
+UNPACED = {"gap_seconds = 1": "gap_seconds = 0", "max_connections = 16": "max_connections = 60"}
 OPEN = ("admitted", "assigned", "started")
 
 
@@ -99,23 +126,25 @@ def servers(folder: Path, say: Progress) -> Iterator[tuple[EmbeddedKafka, Embedd
         kafka.stop()
 
 
-def run(folder: Path, requests: list[dict[str, Any]], say: Progress, *, flush: bool = True) -> dict[str, Any]:
+def run(
+    folder: Path, requests: list[dict[str, Any]], say: Progress, *, flush: bool = True, unpaced: bool = False
+) -> dict[str, Any]:
     """Run the pipeline until every request has its end; return the figures."""
     with servers(folder, say) as (kafka, postgres):
         site = Site(folder / "site", kafka.bootstrap, postgres.url)
         try:
-            return _run_site(site, postgres.url, requests, say, flush=flush)
+            return _run_site(site, postgres.url, requests, say, flush=flush, unpaced=unpaced)
         finally:
             site.close()
 
 
 def _run_site(
-    site: Site, database: str, requests: list[dict[str, Any]], say: Progress, *, flush: bool
+    site: Site, database: str, requests: list[dict[str, Any]], say: Progress, *, flush: bool, unpaced: bool
 ) -> dict[str, Any]:
     task = say.add_task("topics, receiver, fleet", total=None)
     site.prepare(flush_each_append=flush)
     site.start_receiver()
-    site.apply(FLEET)
+    apply_fleet(site, unpaced=unpaced)
     site.stack.start_all()
     say.update(task, description="publishing requests", total=len(requests))
     asyncio.run(publish_requests(site.settings, requests))
@@ -206,7 +235,7 @@ def is_good(result: dict[str, Any]) -> bool:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--sends", default=500, show_default=True, help="How many requests to publish (ignored with --file).")
+@click.option("--sends", default=2000, show_default=True, help="How many requests to publish (ignored with --file).")
 @click.option(
     "--file",
     "file",
@@ -223,7 +252,8 @@ def is_good(result: dict[str, Any]) -> bool:
 @click.option(
     "--no-flush", is_flag=True, help="Journals without flush.messages=1: faster, not safe against power cuts."
 )
-def main(sends: int, file: Path | None, json_file: Path | None, keep: bool, no_flush: bool) -> None:
+@click.option("--unpaced", is_flag=True, help="Quotas and gaps lifted: how fast can it go?")
+def main(sends: int, file: Path | None, json_file: Path | None, keep: bool, no_flush: bool, unpaced: bool) -> None:
     """Start a whole fleet on this machine, send demo mails to a local server, and count what happened.
 
     Real Apache Kafka, PostgreSQL and SMTP on loopback; nothing leaves this machine, nothing stays running.
@@ -244,7 +274,7 @@ def main(sends: int, file: Path | None, json_file: Path | None, keep: bool, no_f
     )
     try:
         with Progress(*columns, console=console, transient=False) as say:
-            result = run(folder, read_jsonl(source), say, flush=not no_flush)
+            result = run(folder, read_jsonl(source), say, flush=not no_flush, unpaced=unpaced)
     except (CannotStart, StackBroken, FleetFileWrong) as error:
         console.print(f"mailfleet: {error}", style="red", highlight=False)
         sys.exit(1)

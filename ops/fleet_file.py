@@ -17,6 +17,7 @@ from streams.delivery.identity import AddressInvalid, normalise
 from streams.fleet.pace import ZoneUnknown, zone
 
 Declared = ClientDeclared | DomainDeclared | RouteDeclared | MailboxDeclared
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 CSV_COLUMNS = ("client", "mailbox", "daily_quota", "routes", "secret", "name", "username")
 
 
@@ -211,6 +212,8 @@ class _Reading:
             return nothing
         if min(way.ceiling_24h, way.ceiling_per_second, way.monthly_usd, way.per_thousand_usd) < 0:
             self.wrong.append(f"{where}: ceilings and prices must not be negative")
+        if way.tls == "none" and way.host not in LOOPBACK:
+            self.wrong.append(f'{where}: tls = "none" would send passwords in clear; only a loopback host may have it')
         if way.max_connections < 1 or not 0 <= way.port < 65536:
             self.wrong.append(f"{where}: max_connections must be at least 1 and port within 0-65535")
         part = 1.0 if share is None else share.share_percent / 100

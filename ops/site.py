@@ -6,7 +6,9 @@ import secrets
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 import orjson
@@ -75,9 +77,15 @@ class Site:
             stop(self._receiver, signal.SIGTERM)  # type: ignore[arg-type]  # set by start_receiver alone
             self._receiver = None
 
-    def apply(self, fleet_file: Path) -> int:
-        """Publish the fleet file, the receiver's port put in; return how many facts."""
+    def keep_secret(self, name: str, secret: str) -> None:
+        """Put a secret where `file:NAME` finds it."""
+        _keep(self.folder / "home" / "secrets" / name, secret)
+
+    def apply(self, fleet_file: Path, changes: Mapping[str, str] = MappingProxyType({})) -> int:
+        """Publish the fleet file, the receiver's port and other changes put in; return how many facts."""
         text = fleet_file.read_text("utf-8").replace("port = 0", f"port = {self.smtp_port}")
+        for old, new in changes.items():
+            text = text.replace(old, new)
         here = self.folder / "fleet.toml"
         here.write_text(text)
         facts = read_fleet(here)

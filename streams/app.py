@@ -27,6 +27,7 @@ from schemas.topics import (
     SEND_RESULTS,
     Topic,
 )
+from streams.agents.bodies import Bodies
 from streams.agents.deliver_mail import deliver_mail
 from streams.agents.hands import Hands
 from streams.agents.plan_fleet import plan_fleet
@@ -157,7 +158,7 @@ def create_app(settings: Settings, role: Role, places: Places) -> Worker:
         adapters = {name: make(secrets) for name, make in PROVIDERS.items()}
         worker.hands = Hands(
             stage,
-            Reader(settings.connection, lanes=8, max_fetch_bytes=65_536),
+            Bodies(Reader(settings.connection, max_fetch_bytes=262_144), settings.topic(SEND_REQUESTS)),
             adapters,
             settings.fleet_key(),
         )

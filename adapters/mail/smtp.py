@@ -11,6 +11,7 @@ import ssl
 import time
 from base64 import b64encode
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import aiosmtplib
 
@@ -56,6 +57,7 @@ class SmtpAdapter:
         self._secrets = secrets
         self._dot_s = dot_s
         self._step_s = step_s
+        self._contexts: dict[tuple[Path | None, int], ssl.SSLContext] = {}
         self._idle: dict[tuple[str, int, str], list[_Connection]] = {}
 
     async def submit(self, call: RouteCall, mail: Mail, claim: Claim) -> Outcome:
@@ -155,10 +157,14 @@ class SmtpAdapter:
     def _tls(self, call: RouteCall) -> ssl.SSLContext | None:
         if call.tls == "none":
             return None
-        context = ssl.create_default_context()
-        if call.ca_file_ref:
-            context.load_verify_locations(self._secrets.path(call.ca_file_ref))
-        return context
+        path = self._secrets.path(call.ca_file_ref) if call.ca_file_ref else None
+        key = (path, path.stat().st_mtime_ns if path is not None else 0)
+        if key not in self._contexts:  # reading the system's certificates takes tens of milliseconds
+            context = ssl.create_default_context()
+            if path is not None:
+                context.load_verify_locations(path)
+            self._contexts[key] = context
+        return self._contexts[key]
 
     # ── one mail ─────────────────────────────────────────────────────────────────────────────────
 

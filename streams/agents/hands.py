@@ -33,9 +33,10 @@ from schemas.sending import (
     Unknown,
 )
 from schemas.topics import DELIVERY_INPUTS, SEND_REQUESTS
+from streams.agents.bodies import Bodies
 from streams.delivery.identity import delivery_key, token_of
 from streams.delivery.state import SendRow, attempt_key
-from streams.log.kafka import LogUnreachable, Reader
+from streams.log.kafka import LogUnreachable
 from streams.log.mind import Outgoing
 from streams.log.stage import Partition, Stage, StopLoudly
 
@@ -56,13 +57,13 @@ class Hands:
     def __init__(
         self,
         stage: Stage,
-        reader: Reader,
+        bodies: Bodies,
         adapters: Mapping[str, MailAdapter],
         key: bytes,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._stage = stage
-        self._reader = reader
+        self._bodies = bodies
         self._adapters = adapters
         self._key = key
         self._clock = clock
@@ -180,7 +181,7 @@ class Hands:
         topic = self._stage.places.prefix + SEND_REQUESTS.name
         if self._stage.places.topic_ids.get(topic) != content.topic_id:
             raise ContentGone("send-requests was made again since")
-        record = await self._reader.one(topic, content.partition, content.offset)
+        record = await self._bodies.one(content.partition, content.offset)
         if record is None or record.value is None or hashlib.sha256(record.value).hexdigest() != content.sha256:
             raise ContentGone("the record is gone")
         request = msgspec.convert(asked(record.value).data, SendRequest)

@@ -5,7 +5,7 @@ The writer is idempotent and replaced after any error, because aiokafka keeps a 
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -110,7 +110,7 @@ class Reader:
             ends = await consumer.end_offsets([place])
         return starts[place], ends[place]
 
-    async def read(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[list[Record]]:
+    async def read(self, topic: str, partition: int, start: int, end: int) -> AsyncGenerator[list[Record], None]:
         """Yield the records with start <= offset < end in chunks; control markers are legal gaps.
 
         Raises LogUnreachable, also when nothing comes for 30 s.

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from ops import receiver
-from ops.demo_run import FLEET, OPEN, demo_requests, ends, figures, is_good
+from ops.demo_run import OPEN, apply_fleet, demo_requests, ends, figures, is_good
 from ops.site import Site, publish_requests
 from ops.verify import verify_until_equal
 from projections.migrate import migrate
@@ -24,9 +24,8 @@ def until_all_end(site: Site, database: str, requests: int, seconds: float = 90)
 
 
 def test_every_request_has_one_end_and_the_receiver_counts_what_postgres_says(site: Site, database: str) -> None:
-
     migrate(database)
-    site.apply(FLEET)
+    apply_fleet(site)
     site.stack.start_all()
     requests = demo_requests(60)
     asyncio.run(publish_requests(site.settings, requests))

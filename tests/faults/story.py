@@ -33,6 +33,7 @@ def fleet_text(
         f'time_zone = "{time_zone}"',
         "hour_from = 0\nhour_to = 24",
         f"gap_seconds = {GAP_S}\ngap_jitter_seconds = 0\nslot_seconds = 30\nfirst_retry_seconds = 2",
+        "company_gap_seconds = 0",
     ]
     for client in clients:
         names = ", ".join(f'"box{n}"' for n in range(mailboxes // len(clients)))
