@@ -19,7 +19,7 @@ GAP_S = 1
 
 
 def fleet_text(
-    mailboxes: int = 40,
+    mailboxes: int = 120,
     *,
     quota: int = 1000,
     time_zone: str = "UTC",

@@ -146,7 +146,7 @@ def silent_port() -> Iterator[int]:
 
 def test_a_route_that_never_answers_leaves_the_others_their_rate(story: Story, silent_port: int) -> None:
     clients = ("acme", "birch", "mute")
-    story.begin(fleet_text(60, clients=clients, routes={"mute": silent_port}, connections=5))
+    story.begin(fleet_text(120, clients=clients, routes={"mute": silent_port}, connections=5))
     story.ask(requests(40, clients=("acme", "birch")))
     story.wait_done(40)
     began = time.monotonic()
