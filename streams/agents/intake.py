@@ -16,6 +16,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from adapters.interface import without_addresses
 from adapters.message import HeaderInvalid, check_headers
 from schemas import registry
 from schemas.envelope import Envelope, Origin, Unreadable, to_wire
@@ -38,15 +39,17 @@ from streams.settings import Settings
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT = timedelta(days=13)
+LONGEST_LABEL = 1_000
+"""Characters of anything that a fact carries on: it must fit journals and rows many times over."""
 
 
 class Rejected(Exception):
-    """The request cannot be a send; `reason` is of the closed list."""
+    """The request cannot be a send; `reason` is of the closed list, `detail` is short and without addresses."""
 
     def __init__(self, reason: RefusedReason, detail: str) -> None:
         super().__init__(detail)
         self.reason: RefusedReason = reason
-        self.detail = detail
+        self.detail = without_addresses(detail[:2_000])
 
 
 def read_request(record: Record, topic_id: str, key: bytes) -> tuple[Topic, bytes, Fact]:
@@ -74,6 +77,12 @@ def _cancel(data: dict[str, Any]) -> tuple[bytes, Fact]:
         raise Unreadable(f"not a cancel: {error}") from error
     if [bool(cancel.send_id), bool(cancel.thread_id), bool(cancel.campaign)].count(True) != 1:
         raise Unreadable("a cancel names exactly one of send_id, thread_id, campaign")
+    if who_asks({"client": cancel.client, "send_id": cancel.send_id or "any"}) is None:
+        raise Unreadable("client or send_id of the cancel is not of 1-128 [A-Za-z0-9_.:-]")
+    try:
+        _check_labels({"thread_id": cancel.thread_id, "campaign": cancel.campaign})
+    except Rejected as rejected:
+        raise Unreadable(f"not a cancel: {rejected.detail}") from rejected
     if not is_id(cancel.client) or (cancel.send_id and not is_id(cancel.send_id)):
         raise Unreadable("client or send_id of a cancel is not of 1-128 [A-Za-z0-9_.:-]")
     return cancel.client.encode(), CancelRequested(cancel.client, cancel.send_id, cancel.thread_id, cancel.campaign)
@@ -93,12 +102,23 @@ def _send(record: Record, data: dict[str, Any], topic_id: str, key: bytes) -> Se
         raise Rejected("invalid", str(error)) from error
     except (AddressInvalid, HeaderInvalid) as error:
         raise Rejected("invalid", str(error)) from error
+    _check_labels(
+        {
+            "campaign": request.campaign,
+            "thread_id": request.thread_id,
+            "recipient_country": request.recipient_country,
+            "entity_type": request.entity_type,
+            "list_id": request.list_id,
+            "basis.source": request.basis.source,
+            "basis.evidence": request.basis.evidence,
+        }
+    )
     expires_at = _expiry(request, record.at)
     return SendRequested(
         ref=SendRef(request.client, request.send_id, recipient_of(address, key)),
         campaign=request.campaign,
         content=ContentRef(topic_id, record.partition, record.offset, hashlib.sha256(raw).hexdigest(), len(raw)),
-        content_sha256=hashlib.sha256(orjson.dumps(data, option=orjson.OPT_SORT_KEYS)).hexdigest(),
+        content_sha256=_digest(data),
         recipient_loose=recipient_of(loose(address), key),
         recipient_domain=domain_of(address),
         basis=request.basis,
@@ -113,8 +133,29 @@ def _send(record: Record, data: dict[str, Any], topic_id: str, key: bytes) -> Se
     )
 
 
+def _digest(data: dict[str, Any]) -> str:
+    try:
+        return hashlib.sha256(orjson.dumps(data, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    except orjson.JSONEncodeError as error:  # what orjson can read may be too deep for it to write
+        raise Rejected("invalid", f"the request is nested too deeply: {error}") from error
+
+
+def _check_labels(labels: dict[str, str]) -> None:
+    """Raise Rejected for what facts, rows and Postgres cannot carry on."""
+    for name, value in labels.items():
+        if len(value) > LONGEST_LABEL:
+            raise Rejected("invalid", f"{name} is longer than {LONGEST_LABEL} characters")
+        if "\0" in value:
+            raise Rejected("invalid", f"{name} has a NUL character")
+
+
 def _expiry(request: SendRequest, arrived: datetime) -> datetime:
-    for name, moment in (("expires_at", request.expires_at), ("not_before", request.not_before)):
+    moments = {
+        "expires_at": request.expires_at,
+        "not_before": request.not_before,
+        "basis.captured_at": request.basis.captured_at,
+    }
+    for name, moment in moments.items():
         if moment is not None and moment.tzinfo is None:
             raise Rejected("invalid", f"{name} has no offset from UTC; write it like 2026-01-31T09:00:00Z")
     latest = arrived + LONGEST_WAIT
