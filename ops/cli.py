@@ -11,6 +11,7 @@ from ops.commands import bench, doctor, fleet, log, sends, up
 from ops.commands.sends import RequestFileWrong
 from ops.embedded import CannotStart
 from ops.fleet_file import FleetFileWrong
+from ops.logs import quiet_libraries
 from ops.stack import StackBroken
 from schemas.entry import JournalBroken
 from streams.log.kafka import AppendUncertain, LogUnreachable
@@ -59,6 +60,7 @@ for command in (
 
 def main() -> None:
     """Run the command; what is known to go wrong ends in one sentence and an exit code."""
+    quiet_libraries()
     try:
         cli(standalone_mode=False)
     except click.Abort:

@@ -28,6 +28,7 @@ from rich.table import Table
 from ops import receiver
 from ops.embedded import CannotStart, EmbeddedKafka, EmbeddedPostgres
 from ops.fleet_file import FleetFileWrong
+from ops.logs import quiet_libraries
 from ops.site import Site, publish_requests
 from ops.stack import StackBroken
 
@@ -259,6 +260,7 @@ def main(sends: int, file: Path | None, json_file: Path | None, keep: bool, no_f
     Real Apache Kafka, PostgreSQL and SMTP on loopback; nothing leaves this machine, nothing stays running.
     Exit codes: 0 all well, 1 a promise was broken or something could not start, 130 interrupted.
     """
+    quiet_libraries()
     folder = Path(".mailfleet/demo")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

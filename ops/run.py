@@ -6,7 +6,6 @@ supervisor starts anew what ends with 1.
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 
 from prometheus_client import start_http_server
 
+from ops.logs import set_up
 from ops.watchdog import watch
 from projections.migrate import migrate
 from projections.projector import Projector, Source
@@ -63,13 +63,12 @@ async def _until(stop: asyncio.Event, running: Any, end: Callable[[], None]) -> 
     await task
 
 
-async def _main(role: str) -> None:
-    settings = from_environment()
+async def _main(role: str, settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    if "METRICS_PORT" in os.environ:
-        start_http_server(int(os.environ["METRICS_PORT"]), addr="127.0.0.1")
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port, addr="127.0.0.1")
     if role == "intake":
         await _intake(settings, stop)
     elif role == "projector":
@@ -82,15 +81,14 @@ async def _main(role: str) -> None:
 
 def main() -> int:
     """Run the role named on the command line."""
-    logging.basicConfig(
-        level=os.environ.get("LOG_LEVEL", "WARNING"), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
     role = sys.argv[1] if len(sys.argv) == 2 else ""
     if role not in ("intake", "delivery", "fleet", "projector"):
         print("usage: python -m ops.run intake|delivery|fleet|projector", file=sys.stderr)
         return 2
     try:
-        asyncio.run(_main(role))
+        settings = from_environment()
+        set_up(settings.name, settings.log_level, settings.log_format)
+        asyncio.run(_main(role, settings))
     except (SettingMissing, TopicsWrong, JournalBroken) as error:
         log.critical("%s", error)
         return EX_CONFIG

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import orjson
+
 from ops.embedded.process import start, stop, tail
 from ops.run import EX_CONFIG
 
@@ -30,6 +32,15 @@ class Member:
     log: Path
     started_at: float = field(default_factory=time.monotonic)
     held: bool = False  # ended on purpose: not to be started anew
+
+
+def last_words(log: Path) -> str:
+    """Return the message of a log's last line."""
+    line = tail(log, 1)
+    try:
+        return str(orjson.loads(line)["message"])
+    except (orjson.JSONDecodeError, TypeError, KeyError):
+        return line  # what wrote it had not set its logs up yet
 
 
 class Stack:
@@ -61,7 +72,7 @@ class Stack:
             if code is None or member.held or time.monotonic() - member.started_at < BACK_OFF_S:
                 continue
             if code == EX_CONFIG:
-                raise StackBroken(f"{member.name} cannot run: {tail(member.log, 2)}")
+                raise StackBroken(f"{member.name} cannot run: {last_words(member.log)}")
             self.add(member.role, member.name)
 
     def kill(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Ends a worker whose inputs grow while its journals stand still: the supervisor starts a fresh one."""
+"""Ends a worker that a fresh process cures: inputs grow while journals stand still, or a row could not be stored."""
 
 import asyncio
 import logging
@@ -20,6 +20,9 @@ async def watch(worker: Worker) -> None:
     while True:
         await asyncio.sleep(LOOK_S)
         stage = worker.stage
+        if any(p.restart for p in stage.partitions.values()):
+            log.critical("a partition stopped in a way that a fresh process cures: ending, to be started anew")
+            os._exit(1)
         ready = [p for p in stage.partitions.values() if p.ready]
         progress = (sum(p.position.offset for p in ready), sum(sum(p.causes.values()) for p in ready))
         try:

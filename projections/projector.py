@@ -14,13 +14,13 @@ from typing import Any
 import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
-from prometheus_client import Counter
 
 from projections import attempts, dead_letters, decisions, domains, mailboxes, routes, sends, waiting
 from projections.read_model import Place, Project, Statement
 from schemas import registry
 from schemas.entry import JournalBroken, counts, journal_entry
 from schemas.envelope import Unreadable, from_wire
+from schemas.metrics import PROJECTED, PROJECTOR_WAITS
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,6 @@ READ_MODELS: tuple[Project, ...] = (
     decisions.project,
     waiting.project,
 )
-APPLIED = Counter("mailfleet_projected_records_total", "Kafka records applied to Postgres", ["topic"])
 RETRY_S = 1.0
 
 _POSITION = """
@@ -85,6 +84,7 @@ class Projector:
                 await self._session()
             except (psycopg.OperationalError, KafkaError, OSError) as error:
                 log.warning("projector waits and begins anew where it was: %s", error)
+                PROJECTOR_WAITS.inc()
                 await asyncio.sleep(RETRY_S)
 
     async def _session(self) -> None:
@@ -158,7 +158,7 @@ class Projector:
                 await connection.execute(sql, values)
         self._positions.update(moved)
         for place, messages in batches.items():
-            APPLIED.labels(place.topic).inc(len(messages))
+            PROJECTED.labels(place.topic).inc(len(messages))
 
     def _row(self, place: TopicPartition, position: Position) -> dict[str, Any]:
         topic_id = self._sources[place.topic].topic_id

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -24,6 +25,9 @@ class Settings(msgspec.Struct, frozen=True):
     database_url: str = ""
     session_timeout_s: float = 6.0
     key_file: Path = Path()
+    metrics_port: int = 0  # on loopback; 0 is none
+    log_level: str = "WARNING"
+    log_format: Literal["json", "text"] = "json"
 
     @property
     def secrets_folder(self) -> Path:
@@ -56,6 +60,13 @@ _SECURITY = {
 }
 
 
+def _number(environ: Mapping[str, str], name: str, default: str) -> float:
+    try:
+        return float(environ.get(name, default))
+    except ValueError as error:
+        raise SettingMissing(f"{name} is {environ[name]!r}, which is no number") from error
+
+
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings. Raises SettingMissing."""
     brokers = environ.get("KAFKA_BROKERS")
@@ -68,6 +79,9 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         home=home,
         name=environ.get("MAILFLEET_NAME", "worker-1"),
         database_url=environ.get("DATABASE_URL", ""),
-        session_timeout_s=float(environ.get("MAILFLEET_SESSION_TIMEOUT_S", "6")),
+        session_timeout_s=_number(environ, "MAILFLEET_SESSION_TIMEOUT_S", "6"),
         key_file=Path(environ.get("MAILFLEET_KEY_FILE", str(home / "secrets" / "fleet.key"))),
+        metrics_port=int(_number(environ, "METRICS_PORT", "0")),
+        log_level=environ.get("LOG_LEVEL", "WARNING").upper(),
+        log_format="text" if environ.get("LOG_FORMAT") == "text" else "json",
     )

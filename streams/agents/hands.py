@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from prometheus_client import Counter, Gauge
 
 from adapters.interface import Claim, Mail, MailAdapter, without_addresses
 from adapters.message import HeaderInvalid, build, envelope_recipient, envelope_sender, identity
 from schemas.ids import ClientId, RouteId
+from schemas.metrics import CLAIMS, HANDS_BUSY, OUTCOMES
 from schemas.registry import Fact
 from schemas.requests import SendRequest, asked
 from schemas.sending import (
@@ -43,8 +43,6 @@ from streams.log.stage import Partition, Stage, StopLoudly
 log = logging.getLogger(__name__)
 
 CLAIM_S = 20.0
-OUTCOMES = Counter("mailfleet_outcomes_total", "Outcomes that hands saw", ["provider", "outcome"])
-BUSY = Gauge("mailfleet_hands_busy", "Hands that are at work")
 
 
 class ContentGone(Exception):
@@ -125,7 +123,7 @@ class Hands:
         self._alive.add(hand)
         try:
             async with bound:
-                with BUSY.track_inprogress():
+                with HANDS_BUSY.track_inprogress():
                     outcome = await self._attempt(partition, fact, hand)
             if outcome is not None:
                 OUTCOMES.labels(call.provider, type(outcome).__name__).inc()
@@ -197,15 +195,17 @@ class Hands:
         done, _ = await asyncio.wait({asking}, timeout=CLAIM_S)
         if not done:
             asking.add_done_callback(_look_at)
+            CLAIMS.labels("late").inc()
             return False
         try:
             entry = asking.result()
         except (LogUnreachable, StopLoudly) as error:
             log.warning("claim refused: %s", error)
             return False
-        if entry is None or not any(d.type == "submission.started" for d in entry.decided):
-            return False
-        return self._clock() < fact.assignment.not_after
+        started = entry is not None and any(d.type == "submission.started" for d in entry.decided)
+        yes = started and self._clock() < fact.assignment.not_after
+        CLAIMS.labels("yes" if yes else "no").inc()
+        return yes
 
     async def _tell(self, partition: Partition, fact: AttemptAssigned, hand: str, outcome: Outcome) -> None:
         """Have the outcome decided here, or report it to the partition's new owner."""

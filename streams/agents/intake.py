@@ -20,6 +20,7 @@ from adapters.interface import without_addresses
 from adapters.message import HeaderInvalid, check_headers
 from schemas import registry
 from schemas.envelope import Envelope, Origin, Unreadable, to_wire
+from schemas.metrics import REQUESTS
 from schemas.registry import Fact
 from schemas.requests import MAX_MESSAGE_BYTES, CancelRequest, SendRequest, asked, is_id, who_asks
 from schemas.sending import (
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 LONGEST_WAIT = timedelta(days=13)
 LONGEST_LABEL = 1_000
 """Characters of anything that a fact carries on: it must fit journals and rows many times over."""
+RESULTS = {LetterDied: "dead_letter", RequestRejected: "rejected", CancelRequested: "cancel"}
 
 
 class Rejected(Exception):
@@ -234,5 +236,6 @@ class Intake:
             data=registry.data_of(fact),
             origin=Origin(SEND_REQUESTS.name, record.partition, record.offset, 0),
         )
+        REQUESTS.labels(RESULTS.get(type(fact), "passed_on")).inc()
         to = partition_of(key, topic.partitions)
         await self._writer.append(self._settings.topic(topic), to, key, to_wire(envelope))

@@ -14,6 +14,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from schemas.metrics import APPEND_SECONDS
 from schemas.topics import MAX_RECORD_BYTES
 
 
@@ -196,7 +197,8 @@ class Writer:
         producer = await self._current()
         try:
             async with asyncio.timeout(self._timeout_s):
-                answer = await producer.send_and_wait(topic, value, key=key, partition=partition)
+                with APPEND_SECONDS.labels(topic).time():
+                    answer = await producer.send_and_wait(topic, value, key=key, partition=partition)
         except (KafkaError, TimeoutError, OSError) as error:
             self.retire(producer)
             raise AppendUncertain(f"{topic}/{partition}: {error!r}") from error

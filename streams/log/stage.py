@@ -18,6 +18,7 @@ import msgspec
 from schemas import registry
 from schemas.entry import Entry, JournalBroken, Seen, counts, journal_entry
 from schemas.envelope import Cause, Envelope, Origin, Unreadable, from_wire, to_wire
+from schemas.metrics import ENTRIES, INPUTS_BEHIND, PARTITIONS
 from schemas.registry import Fact
 from schemas.sending import InputsLost, LetterDied, PartitionResumed, Ticked
 from schemas.topics import DEAD_LETTERS, partition_of
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 TICK_MAX_AGE = timedelta(seconds=10)
 LAG_PATIENCE_S = 30.0
+SCRUB_EVERY_S = 24 * 3600.0
 POSITION_EVERY_S = 30.0
 POSITION_EVERY_ENTRIES = 500
 RETRY_S = 0.5
@@ -120,11 +122,20 @@ class Stage:
     async def watch_lag(self) -> None:
         """Catch up partitions whose inputs or own journal have stood unread for 30 s."""
         numbers = [n for n, p in self.partitions.items() if p.ready]
+        stopped = sum(bool(p.stopped) for p in self.partitions.values())
+        for state, count in (
+            ("ready", len(numbers)),
+            ("stopped", stopped),
+            ("waiting", len(self.partitions) - len(numbers) - stopped),
+        ):
+            PARTITIONS.labels(state).set(count)
         places = [(t, n) for n in numbers for t in (self.places.inputs, self.places.journal)]
         if not places:
             return
         try:
             ends = await self.doors.reader.ends(places)
+            behind = (ends[self.places.inputs, n] - self.partitions[n].decided for n in numbers)
+            INPUTS_BEHIND.set(sum(max(0, count) for count in behind))
             for number in numbers:
                 if number in self.partitions:
                     await self.partitions[number].look_behind(
@@ -149,12 +160,14 @@ class Partition:
         self.stale = True
         self.gone = False
         self.stopped = ""
+        self.restart = False  # whether a fresh process cures the stop
         self._last_tick_at = BEGINNING
         self._loaded = False
         self._entries_since_position = 0
         self._position_written_at = 0.0
         self._lagging_since: float | None = None
         self._scrub: asyncio.Task[dict[bytes, int]] | None = None
+        self._scrubbed_at = 0.0
 
     # ── entrances ────────────────────────────────────────────────────────────────────────────────
 
@@ -162,6 +175,11 @@ class Partition:
     def ready(self) -> bool:
         """Whether the partition has resumed and goes on."""
         return self._loaded and not (self.stale or self.gone or self.stopped)
+
+    @property
+    def decided(self) -> int:
+        """The offset of the next input to decide."""
+        return self.causes.get(self.stage.places.inputs, -1) + 1
 
     async def take(self, record: Record) -> None:
         """Decide `record`, after all before it. Called inside the engine's loop for this partition."""
@@ -193,8 +211,7 @@ class Partition:
 
     async def look_behind(self, inputs_end: int, journal_end: int) -> None:
         """Catch up when inputs or the own journal stand ahead of us for 30 s."""
-        topic = self.stage.places.inputs
-        behind = self.causes.get(topic, -1) + 1 < inputs_end or self.position.offset < journal_end
+        behind = self.decided < inputs_end or self.position.offset < journal_end
         now = asyncio.get_running_loop().time()
         if not behind:
             self._lagging_since = None
@@ -218,10 +235,10 @@ class Partition:
         except (StopLoudly, JournalBroken) as stop:
             self._stop(str(stop))
         except RowNotStored as error:
-            self._stop(f"{error}. The worker must be restarted; the journal has lost nothing.")
+            self._stop(str(error), restart=True)
 
-    def _stop(self, reason: str) -> None:
-        self.stopped = reason
+    def _stop(self, reason: str, *, restart: bool = False) -> None:
+        self.stopped, self.restart = reason, restart
         log.critical("partition %d of %s stands: %s", self.number, self.stage.places.journal, reason)
 
     # ── resume ───────────────────────────────────────────────────────────────────────────────────
@@ -239,7 +256,7 @@ class Partition:
             except (StopLoudly, JournalBroken) as stop:
                 self._stop(str(stop))
             except RowNotStored as error:
-                self._stop(f"{error}. The worker must be restarted; the journal has lost nothing.")
+                self._stop(str(error), restart=True)
             except LogUnreachable as error:
                 log.warning("partition %d waits to resume: %s", self.number, error)
                 await asyncio.sleep(RETRY_S)
@@ -309,7 +326,11 @@ class Partition:
             await self._decide(PartitionResumed(elsewhere), self.at, None, None, "")
         if self.stage.on_resumed is not None:
             self.stage.on_resumed(self)
-        self._scrub = asyncio.get_running_loop().create_task(self._last_marks())
+        self._begin_scrub()
+
+    def _begin_scrub(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._scrub, self._scrubbed_at = loop.create_task(self._last_marks()), loop.time()
 
     # ── inputs ───────────────────────────────────────────────────────────────────────────────────
 
@@ -431,17 +452,21 @@ class Partition:
         """Append; return whether this very entry counts. Whatever else counted meanwhile is folded."""
         expected = self.position.offset
         key = str(self.number).encode()
+        journal = self.stage.places.journal
         try:
-            answered = await self.stage.doors.writer.append(self.stage.places.journal, self.number, key, to_wire(entry))
+            answered = await self.stage.doors.writer.append(journal, self.number, key, to_wire(entry))
         except AppendUncertain as error:
+            ENTRIES.labels(journal, "uncertain").inc()
             log.warning("append to partition %d uncertain, reading back: %s", self.number, error)
             _, end = await self._patiently(
                 lambda: self.stage.doors.reader.bounds(self.stage.places.journal, self.number)
             )
             return entry.id in await self._read_back(end)
         if answered == expected:
+            ENTRIES.labels(journal, "counted").inc()
             await self._count(entry, expected)
             return True
+        ENTRIES.labels(journal, "void").inc()
         return entry.id in await self._read_back(answered + 1)
 
     async def _read_back(self, end: int) -> set[str]:
@@ -538,6 +563,8 @@ class Partition:
                 self.rows.again(task.result())
             else:
                 log.warning("changelog of partition %d could not be scrubbed: %r", self.number, task.exception())
+        if self._scrub is None and asyncio.get_running_loop().time() - self._scrubbed_at > SCRUB_EVERY_S:
+            self._begin_scrub()
         await self.rows.flush()
         elapsed = asyncio.get_running_loop().time() - self._position_written_at
         if self._entries_since_position and (

@@ -1,0 +1,42 @@
+"""Every metric of every process: name, unit, labels and meaning stand here and nowhere else."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+REQUESTS = Counter(
+    "mailfleet_requests_total", "Requests that intake read: passed_on, cancel, rejected or dead_letter", ["result"]
+)
+ENTRIES = Counter(
+    "mailfleet_entries_total",
+    "Journal appends: counted, void (another owner was quicker) or uncertain (no usable answer)",
+    ["journal", "result"],
+)
+APPEND_SECONDS = Histogram(
+    "mailfleet_append_seconds",
+    "Seconds from an append to its acknowledgement",
+    ["topic"],
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 10),
+)
+PARTITIONS = Gauge(
+    "mailfleet_partitions",
+    "Partitions held: ready, waiting or stopped (a person must look)",
+    ["state"],
+)
+INPUTS_BEHIND = Gauge("mailfleet_inputs_behind", "Input records of the held partitions that are not decided yet")
+HANDS_BUSY = Gauge("mailfleet_hands_busy", "Hands that are at work on an attempt")
+CLAIMS = Counter("mailfleet_claims_total", "Claims that hands asked for: yes, no or late", ["answer"])
+OUTCOMES = Counter("mailfleet_outcomes_total", "Outcomes as the adapters said them", ["provider", "outcome"])
+PROJECTED = Counter("mailfleet_projected_records_total", "Kafka records applied to Postgres", ["topic"])
+PROJECTOR_WAITS = Counter("mailfleet_projector_waits_total", "Times that Postgres or Kafka was lost and waited for")
+
+METRICS = (
+    REQUESTS,
+    ENTRIES,
+    APPEND_SECONDS,
+    PARTITIONS,
+    INPUTS_BEHIND,
+    HANDS_BUSY,
+    CLAIMS,
+    OUTCOMES,
+    PROJECTED,
+    PROJECTOR_WAITS,
+)
