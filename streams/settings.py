@@ -25,7 +25,8 @@ class Settings(msgspec.Struct, frozen=True):
     database_url: str = ""
     session_timeout_s: float = 6.0
     key_file: Path = Path()
-    metrics_port: int = 0  # on loopback; 0 is none
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 0  # 0 is none
     log_level: str = "WARNING"
     log_format: Literal["json", "text"] = "json"
 
@@ -81,6 +82,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         database_url=environ.get("DATABASE_URL", ""),
         session_timeout_s=_number(environ, "MAILFLEET_SESSION_TIMEOUT_S", "6"),
         key_file=Path(environ.get("MAILFLEET_KEY_FILE", str(home / "secrets" / "fleet.key"))),
+        metrics_host=environ.get("METRICS_HOST", "127.0.0.1"),
         metrics_port=int(_number(environ, "METRICS_PORT", "0")),
         log_level=environ.get("LOG_LEVEL", "WARNING").upper(),
         log_format="text" if environ.get("LOG_FORMAT") == "text" else "json",
