@@ -129,13 +129,14 @@ def _same(held: object, row: msgspec.Struct) -> bool:
 
 def _postgres(settings: Settings, folded: list[Folded], report: Report) -> None:
     """Compare the read models with the delivery journal."""
-    sends: dict[tuple[str, str], tuple[str, int]] = {}
+    sends: dict[tuple[str, str, str], tuple[str, int]] = {}
     attempts: dict[tuple[str, str, int], str] = {}
     refusals = 0
     for part in folded:
         for (kind, _), row in part.rows.all():
             if kind == "send" and isinstance(row, SendRow):
-                sends[row.request.ref.client, row.request.ref.send_id] = (row.state, row.attempt)
+                ref = row.request.ref
+                sends[ref.client, ref.send_id, ref.recipient] = (row.state, row.attempt)
         for _, fact in part.facts:
             refusals += isinstance(fact, SendRefused)
             if isinstance(fact, AttemptAssigned):
@@ -145,8 +146,8 @@ def _postgres(settings: Settings, folded: list[Folded], report: Report) -> None:
                 attempts[ref.client, ref.send_id, attempt] = OUTCOME[type(fact)]
     report.sends, report.attempts = len(sends), len(attempts)
     with psycopg.connect(settings.database_url) as connection:
-        rows = connection.execute("select client, send_id, state, attempts from sends").fetchall()
-        _compare("send", sends, {(c, s): (state, n) for c, s, state, n in rows}, report)
+        rows = connection.execute("select client, send_id, recipient, state, attempts from sends").fetchall()
+        _compare("send", sends, {(c, s, to): (state, n) for c, s, to, state, n in rows}, report)
         rows = connection.execute("select client, send_id, attempt, outcome from attempts").fetchall()
         _compare("attempt", attempts, {(c, s, n): outcome for c, s, n, outcome in rows}, report)
         counted = connection.execute("select count(*) from refusals").fetchone()

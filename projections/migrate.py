@@ -23,6 +23,9 @@ def migrate(database_url: str) -> list[str]:
             "applied_at timestamptz not null default now())"
         )
         connection.execute("comment on table migrations is 'Schema changes that were applied'")
+        connection.execute("comment on column migrations.number is 'Number of the SQL file'")
+        connection.execute("comment on column migrations.name is 'Name of the SQL file'")
+        connection.execute("comment on column migrations.applied_at is 'When it was applied'")
         known = {row[0] for row in connection.execute("select number from migrations")}
         for number, name, sql in scripts():
             if number not in known:

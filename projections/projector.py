@@ -41,7 +41,12 @@ insert into applied (topic, partition, topic_id, next_offset, seq, entry_id)
 values (%(topic)s, %(partition)s, %(topic_id)s, %(next_offset)s, %(seq)s, %(entry_id)s)
 on conflict (topic, partition) do update set next_offset = excluded.next_offset, seq = excluded.seq,
     entry_id = excluded.entry_id
+where applied.next_offset = %(before)s
 """
+
+
+class Overtaken(Exception):
+    """Another projector moved the position on; what is in hand here is old."""
 
 
 @dataclass
@@ -64,7 +69,7 @@ class Source:
 
 
 class Projector:
-    """One projector; two at once are held apart by the lock that a transaction takes on its position rows."""
+    """One projector. Two at once do not double: a transaction counts only if it moves the position it started at."""
 
     def __init__(self, kafka: Mapping[str, Any], database_url: str, sources: Iterable[Source]) -> None:
         self._kafka = dict(kafka)
@@ -82,7 +87,7 @@ class Projector:
         while not self._stopping.is_set():
             try:
                 await self._session()
-            except (psycopg.OperationalError, KafkaError, OSError) as error:
+            except (psycopg.OperationalError, KafkaError, OSError, Overtaken) as error:
                 log.warning("projector waits and begins anew where it was: %s", error)
                 PROJECTOR_WAITS.inc()
                 await asyncio.sleep(RETRY_S)
@@ -110,9 +115,9 @@ class Projector:
         """Assign everything and go to where each partition left off."""
         places = [TopicPartition(s.topic, n) for s in self._sources.values() for n in range(s.partitions)]
         consumer.assign(places)
+        stored = await self._stored(connection)  # before the ends: another projector may be going on
         starts = await consumer.beginning_offsets(places)
         ends = await consumer.end_offsets(places)
-        stored = await self._stored(connection)
         for place in places:
             position = stored.get(place, Position())
             self._check(place, position, starts[place], ends[place], known=place in stored)
@@ -147,22 +152,30 @@ class Projector:
     async def _apply(self, connection: Any, batches: Mapping[TopicPartition, list[Any]]) -> None:
         moved: dict[TopicPartition, Position] = {}
         statements: list[Statement] = []
-        for place, messages in batches.items():
+        for place, messages in sorted(batches.items()):  # in one order, so that two cannot lock each other out
             position = Position(**vars(self._positions[place]))
             for message in messages:
                 statements.extend(self._record(place, message, position))
             moved[place] = position
-            statements.append((_POSITION, self._row(place, position)))
-        async with connection.transaction(), connection.pipeline():
+        async with connection.transaction(), connection.pipeline() as pipeline:
+            moves = [await connection.execute(_POSITION, self._row(place, to)) for place, to in moved.items()]
+            await pipeline.sync()
+            if any(move.rowcount != 1 for move in moves):
+                raise Overtaken("another projector has applied this already")
             for sql, values in statements:
-                await connection.execute(sql, values)
+                await connection.execute(sql, _storable(values))
         self._positions.update(moved)
         for place, messages in batches.items():
             PROJECTED.labels(place.topic).inc(len(messages))
 
     def _row(self, place: TopicPartition, position: Position) -> dict[str, Any]:
-        topic_id = self._sources[place.topic].topic_id
-        return {"topic": place.topic, "partition": place.partition, "topic_id": topic_id, **vars(position)}
+        return {
+            "topic": place.topic,
+            "partition": place.partition,
+            "topic_id": self._sources[place.topic].topic_id,
+            "before": self._positions[place].next_offset,
+            **vars(position),
+        }
 
     def _record(self, place: TopicPartition, message: Any, position: Position) -> list[Statement]:
         position.next_offset = message.offset + 1
@@ -185,9 +198,17 @@ class Projector:
         position.seq, position.entry_id = entry.seq, entry.id
         found: list[Statement] = []
         for n, decided in enumerate(entry.decided):
-            fact = registry.fact_in(decided)
+            try:
+                fact = registry.fact_in(decided)
+            except Unreadable as error:
+                raise JournalBroken(f"{where}: {error}: a newer mailfleet wrote it; update this one.") from error
             found += _project(fact, Place(place.topic, place.partition, entry.seq, n, entry.at))
         return found
+
+
+def _storable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values as Postgres can hold them: a text there has no NUL, a stranger's text may have one."""
+    return {name: v.replace("\0", "\ufffd") if isinstance(v, str) else v for name, v in values.items()}
 
 
 def _project(fact: registry.Fact, place: Place) -> list[Statement]:

@@ -1,4 +1,7 @@
-"""Read model `sends` and `refusals`: one row per admitted send, one per refused request."""
+"""Read model `sends` and `refusals`: one row per admitted send, one per refused request.
+
+A send_id that was used for two recipients is admitted twice, by two partitions, until the fleet stage turns one away.
+"""
 
 from collections.abc import Iterable
 
@@ -30,17 +33,17 @@ values (%(client)s, %(send_id)s, %(campaign)s, %(recipient)s, %(domain)s, 'admit
 _STATE = """
 update sends set state = %(state)s, reason = %(reason)s, changed_at = %(at)s,
     ended_at = case when %(ends)s then %(at)s end
-where client = %(client)s and send_id = %(send_id)s
+where client = %(client)s and send_id = %(send_id)s and recipient = %(recipient)s
 """
 _ASSIGN = """
 update sends set state = 'assigned', reason = %(reason)s, attempts = %(attempt)s, mailbox = %(mailbox)s,
     route = %(route)s, changed_at = %(at)s
-where client = %(client)s and send_id = %(send_id)s
+where client = %(client)s and send_id = %(send_id)s and recipient = %(recipient)s
 """
 _ACCEPT = """
 update sends set state = 'accepted', reason = '', provider_message_id = %(provider_id)s, accepted_at = %(at)s,
     ended_at = %(at)s, changed_at = %(at)s
-where client = %(client)s and send_id = %(send_id)s
+where client = %(client)s and send_id = %(send_id)s and recipient = %(recipient)s
 """
 _REFUSE = """
 insert into refusals (journal, partition, seq, n, client, send_id, reason, detail, refused_at)
@@ -115,7 +118,7 @@ def project(fact: Fact, place: Place) -> Iterable[Statement]:
 
 
 def _named(ref: SendRef, place: Place) -> dict[str, object]:
-    return {"client": ref.client, "send_id": ref.send_id, "at": place.at}
+    return {"client": ref.client, "send_id": ref.send_id, "recipient": ref.recipient, "at": place.at}
 
 
 def _state(ref: SendRef, place: Place, state: str, reason: str, *, ends: bool = False) -> Statement:
