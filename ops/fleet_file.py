@@ -1,6 +1,7 @@
 """The fleet file: reads fleet.toml and the CSV files it names, and says everything that is wrong at once."""
 
 import csv
+import re
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -9,9 +10,11 @@ from typing import Any, Literal
 
 import msgspec
 
+from adapters.catalogue import PROVIDERS
 from schemas.fleet import EVERY_BASIS, ClientDeclared, DomainDeclared, MailboxDeclared, Pace, RouteDeclared
 from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, RouteId
 from schemas.registry import Fact
+from schemas.requests import is_id
 from schemas.sending import BasisType
 from streams.delivery.identity import AddressInvalid, normalise
 from streams.fleet.pace import ZoneUnknown, zone
@@ -122,7 +125,9 @@ class _Reading:
         for name, client in self._file.clients.items():
             facts.append(self._client(name, client))
             for domain in client.domains:
-                full = _Domain(domain) if isinstance(domain, str) else domain
+                full = _lower(_Domain(domain) if isinstance(domain, str) else domain)
+                if (name, full.name) in domains:
+                    self.wrong.append(f"client {name}: domain {full.name} is named twice")
                 domains[name, full.name] = full
             routes[name] = set(client.routes)
             facts += [self._route(name, route, raw) for route, raw in client.routes.items()]
@@ -168,6 +173,8 @@ class _Reading:
 
     def _client(self, name: str, client: _Client) -> ClientDeclared:
         where = f"client {name}"
+        if not is_id(name):
+            self.wrong.append(f"{where}: a name has 1-128 of [A-Za-z0-9_.:-]; no request could name this one")
         if not client.postal_address.strip():
             self.wrong.append(f"{where}: postal_address is empty; the law asks for one in every mail")
         if not client.campaigns:
@@ -210,6 +217,8 @@ class _Reading:
             share, way = None, self._convert(raw, _Way, where)
         if way is None:
             return nothing
+        if way.provider not in PROVIDERS:
+            self.wrong.append(f"{where}: provider {way.provider} is not known; known are {', '.join(PROVIDERS)}")
         if min(way.ceiling_24h, way.ceiling_per_second, way.monthly_usd, way.per_thousand_usd) < 0:
             self.wrong.append(f"{where}: ceilings and prices must not be negative")
         if way.tls == "none" and way.host not in LOOPBACK:
@@ -294,7 +303,7 @@ class _Reading:
     def _mailbox(
         self, box: _Box, domains: dict[tuple[str, str], _Domain], routes: dict[str, set[str]]
     ) -> MailboxDeclared:
-        where, domain_name = box.where, box.mailbox.rpartition("@")[2]
+        where, domain_name = box.where, box.mailbox.lower().rpartition("@")[2]
         try:
             normalise(box.mailbox)
         except AddressInvalid as error:
@@ -306,6 +315,10 @@ class _Reading:
             self.wrong.append(f"{where}: domain {domain_name} is not among the client's domains")
         if box.daily_quota < 0:
             self.wrong.append(f"{where}: daily_quota {box.daily_quota} is negative")
+        if box.secret and not re.fullmatch(
+            r"(file|env):[^/]+", box.secret
+        ):  # a password here would stand in Kafka for ever
+            self.wrong.append(f"{where}: secret is not of the form file:NAME or env:NAME")
         for route in box.routes:
             if route not in routes.get(box.client, {route}):
                 self.wrong.append(f"{where}: route {route} is not defined")
@@ -321,6 +334,11 @@ class _Reading:
             username=box.username,
             secret_ref=box.secret,
         )
+
+
+def _lower(domain: _Domain) -> _Domain:
+    """Return the domain as mailboxes are matched to it."""
+    return msgspec.structs.replace(domain, name=domain.name.lower())
 
 
 def key_of(fact: Declared) -> tuple[str, str]:

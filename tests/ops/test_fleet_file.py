@@ -1,0 +1,268 @@
+"""The fleet file: each kind of wrong line is named with its place and reason, all at once; a right file gives facts."""
+
+from pathlib import Path
+
+import pytest
+
+from ops.fleet_file import FleetFileWrong, read_fleet
+from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
+
+RIGHT = """
+[pace]
+time_zone = "Europe/Berlin"
+
+[accounts.ses]
+provider = "smtp"
+host = "smtp.ses.test"
+max_connections = 10
+ceiling_24h = 1000
+monthly_usd = 50.0
+
+[clients.acme]
+campaigns = ["spring"]
+postal_address = "Hauptstr. 1, Berlin"
+pace = { gap_seconds = 300 }
+domains = ["acme.test", { name = "acme-mail.test", daily_quota = 200, routes = ["own"] }]
+[clients.acme.routes]
+own = { provider = "smtp", host = "mail.acme.test", ca_file = "ca.pem" }
+shared = { account = "ses", share_percent = 60 }
+[[clients.acme.mailboxes]]
+domain = "acme.test"
+names = ["anna", "Ben"]
+routes = ["own", "shared"]
+daily_quota = 40
+secret = "file:acme.password"
+
+[clients.birch]
+campaigns = ["all"]
+postal_address = "4 Mill Lane, Leeds"
+domains = ["birch.test"]
+routes = { relay = { account = "ses", share_percent = 40 } }
+[[clients.birch.mailboxes]]
+domain = "birch.test"
+names = ["ops"]
+route = "relay"
+daily_quota = 10
+secret = "env:BIRCH"
+"""
+
+
+def file(folder: Path, *changes: tuple[str, str]) -> Path:
+    """Write the right file with changes; each must hit."""
+    text = RIGHT
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    path = folder / "fleet.toml"
+    path.write_text(text)
+    return path
+
+
+def wrong(folder: Path, *changes: tuple[str, str]) -> list[str]:
+    """Return the lines that reading the changed file says."""
+    path = file(folder, *changes)
+    with pytest.raises(FleetFileWrong) as caught:
+        read_fleet(path)
+    return [line.removeprefix(f"{path}: ") for line in str(caught.value).splitlines()]
+
+
+def test_a_right_file_gives_its_declarations(tmp_path: Path) -> None:
+    facts = read_fleet(file(tmp_path))
+    clients = [f for f in facts if isinstance(f, ClientDeclared)]
+    assert [(c.client, c.campaigns, c.pace.time_zone, c.pace.gap_seconds) for c in clients] == [
+        ("acme", ("spring",), "Europe/Berlin", 300),
+        ("birch", ("all",), "Europe/Berlin", 120),
+    ]
+    assert [(f.domain, f.daily_quota) for f in facts if isinstance(f, DomainDeclared)] == [
+        ("acme.test", 0),
+        ("acme-mail.test", 200),
+        ("birch.test", 0),
+    ]
+    boxes = [f for f in facts if isinstance(f, MailboxDeclared)]
+    assert [(b.mailbox, b.routes, b.daily_quota, b.secret_ref) for b in boxes] == [
+        ("anna@acme.test", ("own", "shared"), 40, "file:acme.password"),
+        ("ben@acme.test", ("own", "shared"), 40, "file:acme.password"),
+        ("ops@birch.test", ("relay",), 10, "env:BIRCH"),
+    ]
+
+
+def test_a_shared_account_is_split_by_the_shares(tmp_path: Path) -> None:
+    routes = {f"{f.client}/{f.route}": f for f in read_fleet(file(tmp_path)) if isinstance(f, RouteDeclared)}
+    acme, birch = routes["acme/shared"], routes["birch/relay"]
+    assert (acme.ceiling_24h, acme.max_connections, acme.monthly_usd) == (600, 6, 30.0)
+    assert (birch.ceiling_24h, birch.max_connections, birch.monthly_usd) == (400, 4, 20.0)
+    assert (acme.account, acme.shared_with, birch.shared_with) == ("ses", ("birch",), ("acme",))
+    assert (routes["acme/own"].account, routes["acme/own"].ca_file_ref) == ("", "file:ca.pem")
+
+
+WRONG = {
+    "empty address": (
+        ('"Hauptstr. 1, Berlin"', '" "'),
+        "client acme: postal_address is empty; the law asks for one in every mail",
+    ),
+    "no campaign": (('["spring"]', "[]"), "client acme: campaigns is empty; every request would be refused"),
+    "time zone": (('"Europe/Berlin"', '"Europe/Atlantis"'), "client acme, pace: "),
+    "pace setting": (("gap_seconds = 300", "gap_second = 300"), "client acme, pace: gap_second is not a setting"),
+    "pace type": (("gap_seconds = 300", 'gap_seconds = "5 min"'), "client acme, pace: Expected `int`, got `str`"),
+    "hours": (
+        ("gap_seconds = 300", "hour_from = 17, hour_to = 9"),
+        "client acme, pace: hour_from 17 to hour_to 9 is no span within 0-24",
+    ),
+    "negative gap": (("gap_seconds = 300", "gap_seconds = -1"), "client acme, pace: gaps and waits must not be neg"),
+    "slot": (("gap_seconds = 300", "slot_seconds = 0"), "client acme, pace: slot_seconds and max_attempts must be at"),
+    "shares": (("share_percent = 60", "share_percent = 61"), "account ses: the clients' shares add up to 101 %, over"),
+    "share": (("share_percent = 60", "share_percent = 0"), "client acme, route shared: share_percent must be above 0"),
+    "account": (
+        ('account = "ses", share_percent = 60', 'account = "aws"'),
+        "client acme, route shared: account aws is not defined under [accounts]",
+    ),
+    "route setting": (
+        ('ca_file = "ca.pem"', 'ca = "ca.pem"'),
+        "client acme, route own: Object contains unknown field `ca`",
+    ),
+    "basis": (
+        ('ca_file = "ca.pem"', 'accepts_basis = ["hope"]'),
+        "client acme, route own: Invalid enum value 'hope'",
+    ),
+    "provider": (
+        ('provider = "smtp", host = "mail.acme.test"', 'provider = "smpt"'),
+        "client acme, route own: provider smpt is not known; known are ",
+    ),
+    "ceiling": (
+        ('ca_file = "ca.pem"', "ceiling_24h = -1"),
+        "client acme, route own: ceilings and prices must not be negative",
+    ),
+    "port": (('ca_file = "ca.pem"', "port = 65536"), "client acme, route own: max_connections must be at least 1 and"),
+    "clear text": (('ca_file = "ca.pem"', 'tls = "none"'), 'client acme, route own: tls = "none" would send passwords'),
+    "domain quota": (
+        ("daily_quota = 200", "daily_quota = -2"),
+        "client acme, domain acme-mail.test: daily_quota -2 is",
+    ),
+    "domain route": (
+        ('routes = ["own"] }', 'routes = ["sea"] }'),
+        "client acme, domain acme-mail.test: route sea is not",
+    ),
+    "domain name": (('"acme-mail.test"', '"acme mail"'), "client acme, domain acme mail: "),
+    "two owners": (
+        ('["birch.test"]', '["birch.test", "acme.test"]'),
+        "domain acme.test belongs to more than one client",
+    ),
+    "domain twice": (
+        ('["birch.test"]', '["birch.test", "Birch.test"]'),
+        "client birch: domain birch.test is named twice",
+    ),
+    "mailbox twice": (('"Ben"', '"Anna"'), "mailbox anna@acme.test is declared 2 times"),
+    "mailbox name": (('"Ben"', '"b en"'), "client acme, mailbox b en@acme.test: "),
+    "mailbox domain": (
+        ('domain = "acme.test"', 'domain = "other.test"'),
+        "client acme, mailbox anna@other.test: domain other.test is not among the client's domains",
+    ),
+    "mailbox quota": (
+        ("daily_quota = 40", "daily_quota = -1"),
+        "client acme, mailbox anna@acme.test: daily_quota -1 is",
+    ),
+    "mailbox route": (
+        ('["own", "shared"]', '["air"]'),
+        "client acme, mailbox anna@acme.test: route air is not defined",
+    ),
+    "no route": (
+        ('routes = ["own", "shared"]', "routes = []"),
+        "client acme, mailbox anna@acme.test: no route is left that domain acme.test has good records for",
+    ),
+    "secret": (
+        ('"file:acme.password"', '"hunter2"'),
+        "client acme, mailbox anna@acme.test: secret is not of the form file:NAME or env:NAME",
+    ),
+    "mailbox file": (("[pace]", 'mailbox_files = ["gone.csv"]\n[pace]'), "mailbox file gone.csv: "),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_line_is_named_with_its_reason(tmp_path: Path, kind: str) -> None:
+    change, says = WRONG[kind]
+    assert [line for line in wrong(tmp_path, change) if line.startswith(says)]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("campaigns = ", "campaign = "), "unknown field `campaign` - at `$.clients"),
+        (('["all"]', '"all"'), "Expected `array`, got `str` - at `$.clients"),
+        (("[clients.acme]", "[clients.acme"), "(at line 12"),
+        (("daily_quota = 10", 'daily_quota = "ten"'), "Expected `int`, got `str`"),
+    ],
+)
+def test_a_file_of_another_shape_is_one_sentence_with_the_place(
+    tmp_path: Path, change: tuple[str, str], says: str
+) -> None:
+    (line,) = wrong(tmp_path, change)
+    assert says in line
+
+
+def test_everything_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:
+    changes = [change for kind, (change, _) in WRONG.items() if kind in ("empty address", "shares", "mailbox quota")]
+    said = wrong(tmp_path, *changes)
+    assert len(said) == 4, "two mailboxes have the quota"
+    for kind in ("empty address", "shares", "mailbox quota"):
+        assert [line for line in said if line.startswith(WRONG[kind][1])]
+
+
+def test_a_client_must_have_a_name_that_a_request_can_say(tmp_path: Path) -> None:
+    path = file(tmp_path)
+    path.write_text(RIGHT.replace("clients.birch", 'clients."b/irch"'))
+    with pytest.raises(FleetFileWrong, match="client b/irch: a name has 1-128 of"):
+        read_fleet(path)
+
+
+def test_no_secret_is_repeated_in_what_is_wrong(tmp_path: Path) -> None:
+    assert "hunter2" not in "\n".join(wrong(tmp_path, WRONG["secret"][0]))
+
+
+def test_a_file_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(FleetFileWrong, match="No such file"):
+        read_fleet(tmp_path / "none.toml")
+
+
+def test_a_domain_is_the_same_in_upper_case(tmp_path: Path) -> None:
+    """The stage looks a mailbox's domain up in lower case: another spelling would have no quota."""
+    facts = read_fleet(
+        file(tmp_path, ('"acme.test",', '"Acme.test",'), ('domain = "acme.test"', 'domain = "ACME.test"'))
+    )
+    assert "acme.test" in {f.domain for f in facts if isinstance(f, DomainDeclared)}
+    assert "anna@acme.test" in {f.mailbox for f in facts if isinstance(f, MailboxDeclared)}
+
+
+# ── mailbox files ────────────────────────────────────────────────────────────────────────────────
+
+LISTED = ("[pace]", 'mailbox_files = ["boxes.csv"]\n[pace]')
+HEAD = "client,mailbox,daily_quota,routes,secret,name,username\n"
+
+
+def test_mailboxes_may_stand_in_a_csv_file(tmp_path: Path) -> None:
+    (tmp_path / "boxes.csv").write_text(HEAD + "birch,Zoe@birch.test,25,relay,file:zoe,Zoe,\n")
+    boxes = [f for f in read_fleet(file(tmp_path, LISTED)) if isinstance(f, MailboxDeclared)]
+    zoe = boxes[-1]
+    assert (zoe.mailbox, zoe.daily_quota, zoe.name, zoe.username) == ("zoe@birch.test", 25, "Zoe", "Zoe@birch.test")
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("birch,zoe@birch.test,many,relay,file:zoe,,", "boxes.csv line 2: daily_quota 'many' is not a number"),
+        ("birch,zoe@birch.test,,relay,file:zoe,,", "boxes.csv line 2: daily_quota '' is not a number"),
+        ("cedar,zoe@birch.test,1,relay,file:zoe,,", "boxes.csv line 2: client 'cedar' is not defined"),
+        ("birch,zoe,1,relay,file:zoe,,", "boxes.csv line 2: "),
+        ("birch,zoe@acme.test,1,relay,file:zoe,,", "boxes.csv line 2: domain acme.test is not among the client's"),
+        ("birch,zoe@birch.test,1,own,file:zoe,,", "boxes.csv line 2: route own is not defined"),
+        ("birch,OPS@birch.test,1,relay,file:zoe,,", "mailbox ops@birch.test is declared 2 times"),
+        ("birch,zoe@birch.test", "boxes.csv line 2: daily_quota"),
+    ],
+)
+def test_a_wrong_row_is_named_by_file_and_line(tmp_path: Path, row: str, says: str) -> None:
+    (tmp_path / "boxes.csv").write_text(HEAD + row + "\n")
+    assert [line for line in wrong(tmp_path, LISTED) if line.startswith(says)]
+
+
+def test_missing_columns_are_named(tmp_path: Path) -> None:
+    (tmp_path / "boxes.csv").write_text("client,mailbox\nacme,a@acme.test\n")
+    assert wrong(tmp_path, LISTED) == ["mailbox file boxes.csv: columns are missing: daily_quota, routes, secret"]
