@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+import yaml
 
 from ops import schemas as generator
 from ops.schemas import FOLDER, Differs, asyncapi, differences, gaps, generated, main, write, yaml_lines
@@ -190,6 +191,10 @@ def test_every_topic_stands_in_the_document_with_all_that_the_catalogue_says() -
         assert [o["action"] for o in operations].count("send") == len(topic.writers)
         assert [o["action"] for o in operations].count("receive") == len(topic.readers)
         assert {f"{fact}.v{registry.VERSION_OF[fact]}" for fact in topic.facts} <= set(channel["messages"])
+
+
+def test_the_committed_yaml_says_what_the_document_says() -> None:
+    assert yaml.safe_load((FOLDER / "asyncapi.yaml").read_text("utf-8")) == asyncapi()
 
 
 def test_the_yaml_keeps_strings_apart_from_other_scalars() -> None:
