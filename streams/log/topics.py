@@ -1,5 +1,6 @@
 """Topics on the cluster: made by us from the catalogue, checked before use."""
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from streams.log.kafka import Connection
 
 UNKNOWN_TOPIC = 3
 ALREADY_EXISTS = 36
+SEEN_WITHIN_S = 30
 
 
 class TopicsWrong(Exception):
@@ -56,7 +58,10 @@ def describe(connection: Connection, names: Iterable[str]) -> dict[str, Found | 
 
 
 def create(connection: Connection, topics: Mapping[str, tuple[int, dict[str, str]]], replicas: int = 1) -> None:
-    """Make the topics {name: (partitions, settings)} that do not exist yet. Blocks; raises KafkaException."""
+    """Make the topics {name: (partitions, settings)} that do not exist yet; return when they can be seen.
+
+    Blocks; raises KafkaException, and TopicsWrong when they cannot be seen within 30 s.
+    """
     new = [NewTopic(name, count, replicas, config=config) for name, (count, config) in topics.items()]
     admin = _admin(connection)  # must outlive its futures
     for future in admin.create_topics(new, request_timeout=30).values():
@@ -65,6 +70,11 @@ def create(connection: Connection, topics: Mapping[str, tuple[int, dict[str, str
         except KafkaException as error:
             if error.args[0].code() != ALREADY_EXISTS:
                 raise
+    deadline = time.monotonic() + SEEN_WITHIN_S
+    while missing := [name for name, found in describe(connection, topics).items() if found is None]:
+        if time.monotonic() > deadline:
+            raise TopicsWrong(f"topics were made but cannot be seen: {', '.join(missing)}; look at the brokers' logs.")
+        time.sleep(0.05)  # the controller has them, a broker's view follows: a process would take it for "missing"
 
 
 def delete(connection: Connection, names: Iterable[str]) -> None:
