@@ -90,5 +90,9 @@ def main() -> None:
 
 
 def _end(sentence: str, code: int) -> None:
-    errors.print(f"mailfleet: {sentence}", style="red", highlight=False)
+    errors.print(f"mailfleet: {sentence}", style="red", highlight=False, soft_wrap=True)
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

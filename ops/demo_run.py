@@ -278,7 +278,7 @@ def main(sends: int, file: Path | None, json_file: Path | None, keep: bool, no_f
         with Progress(*columns, console=console, transient=False) as say:
             result = run(folder, read_jsonl(source), say, flush=not no_flush, unpaced=unpaced)
     except (CannotStart, StackBroken, FleetFileWrong) as error:
-        console.print(f"mailfleet: {error}", style="red", highlight=False)
+        console.print(f"mailfleet: {error}", style="red", highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         console.print("mailfleet: interrupted; everything was stopped.")

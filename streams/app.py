@@ -165,11 +165,16 @@ def create_app(settings: Settings, role: Role, places: Places) -> Worker:
     AGENTS[role](
         app,
         stage,
-        app.topic(places.inputs, key_type=bytes, value_type=bytes),
-        app.topic(places.ticks, key_type=bytes, value_type=bytes),
+        _raw_topic(app, places.inputs),
+        _raw_topic(app, places.ticks),
     )
     _attach(worker)
     return worker
+
+
+def _raw_topic(app: Any, name: str) -> Any:
+    """A topic that the engine does not decode: what cannot be read must reach the stage, not end the agent."""
+    return app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
 
 def _credentials(settings: Settings) -> Any:

@@ -60,7 +60,7 @@ def _show(report: Report) -> None:
     for line in report.behind[:10]:
         out.print(f"behind: {line}", style="yellow", highlight=False)
     for line in report.differences[:50]:
-        out.print(f"differs: {line}", style="red", highlight=False)
+        out.print(f"differs: {line}", style="red", highlight=False, soft_wrap=True)
     if len(report.differences) > 50:
         out.print(f"... and {len(report.differences) - 50} more (all of them with --json)")
     out.print("everything agrees" if report.equal else "not everything agrees", style="bold")
