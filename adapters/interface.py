@@ -7,9 +7,10 @@ cannot tell for sure is Unknown. An adapter says what was said; it never says wh
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
-from schemas.sending import Outcome, Reply, RouteCall, Stage
+from schemas.sending import Accepted, Outcome, Refused, Reply, RouteCall, Stage
 
 Claim = Callable[[], Awaitable[bool]]
 """Asked once, directly before the point of no return. False: hang up, send nothing, say NotSent("claim")."""
@@ -26,6 +27,21 @@ class Mail:
     envelope_from: str
     recipient: str
     raw: bytes
+    token: str = ""  # the send's, 39 characters: for tags and variables of APIs
+
+
+@dataclass(frozen=True)
+class Sought:
+    """An attempt whose outcome is unknown: what a provider's own records may know it by."""
+
+    mailbox: str
+    token: str
+    message_id: str
+    claimed_at: datetime
+
+
+class RouteUnfit(Exception):
+    """A route cannot be used as it is; the text says what is wrong and what to do, without secrets or addresses."""
 
 
 class MailAdapter(Protocol):
@@ -33,6 +49,18 @@ class MailAdapter(Protocol):
 
     async def submit(self, call: RouteCall, mail: Mail, claim: Claim) -> Outcome:
         """Hand `mail` to the server of `call`; ask `claim` directly before the point of no return."""
+
+    async def find(self, call: RouteCall, sought: Sought) -> Accepted | Refused | None:
+        """Look into the provider's own records for what became of an attempt.
+
+        None proves nothing, also when records cannot be had; only a recorded refusal is Refused.
+        """
+
+    async def check(self, call: RouteCall) -> str:
+        """Try the route without sending mail (connect, TLS, login, account state); return a sentence.
+
+        Raises RouteUnfit with a sentence that says what is wrong and what to do.
+        """
 
     async def close(self) -> None:
         """Hang up all idle connections."""

@@ -40,6 +40,7 @@ class _Way(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     accepts_basis: tuple[BasisType, ...] = EVERY_BASIS
     monthly_usd: float = 0.0
     per_thousand_usd: float = 0.0
+    options: dict[str, str] = {}
 
 
 class _Share(msgspec.Struct, forbid_unknown_fields=True):
@@ -243,6 +244,7 @@ class _Reading:
             shared_with=tuple(ClientId(c) for c in others),
             monthly_usd=round(way.monthly_usd * part, 2),
             per_thousand_usd=way.per_thousand_usd,
+            options=way.options,
         )
 
     def _sharing(self, account: str) -> list[str]:

@@ -71,6 +71,7 @@ class RouteDeclared(msgspec.Struct, frozen=True, omit_defaults=True):
     shared_with: tuple[ClientId, ...] = ()
     monthly_usd: float = 0.0  # this client's share
     per_thousand_usd: float = 0.0
+    options: dict[str, str] = {}  # as RouteCall has them
     active: bool = True
 
 

@@ -208,6 +208,7 @@ class RouteCall(msgspec.Struct, frozen=True, omit_defaults=True):
     secret_ref: str = ""
     ca_file_ref: str = ""  # a PEM file of certificates to trust beside the system's; "" = system only
     max_connections: int = 5
+    options: dict[str, str] = {}  # what the provider's adapter documents: region, domain, base_url ...
 
 
 class Sender(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,6 +1,6 @@
 """A way out that keeps what it is given: for tests of everything around it, under the same contract."""
 
-from adapters.interface import Claim, Mail, reply_of
+from adapters.interface import Claim, Mail, Sought, reply_of
 from adapters.secrets import Secrets
 from schemas.sending import Accepted, NotSent, Outcome, Refused, RouteCall
 
@@ -21,6 +21,14 @@ class MemoryAdapter:
             return NotSent("claim", "the claim was refused")
         self.kept.append(mail)
         return Accepted(str(len(self.kept)), reply_of(call.provider, "dot", 250, "2.0.0 kept"))
+
+    async def find(self, _call: RouteCall, _sought: Sought) -> Accepted | Refused | None:
+        """It never loses an answer, so there is nothing to look up."""
+        return None
+
+    async def check(self, _call: RouteCall) -> str:
+        """It is always there."""
+        return "keeps mail in memory"
 
     async def close(self) -> None:
         """Nothing to close."""

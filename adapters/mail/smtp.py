@@ -15,7 +15,7 @@ from pathlib import Path
 
 import aiosmtplib
 
-from adapters.interface import Claim, Mail, reply_of, without_addresses
+from adapters.interface import Claim, Mail, RouteUnfit, Sought, reply_of, without_addresses
 from adapters.secrets import SecretMissing, Secrets
 from schemas.sending import Accepted, NotSent, Outcome, Refused, RouteCall, Stage, Unknown
 
@@ -77,6 +77,19 @@ class SmtpAdapter:
         finally:
             self._put_back(call, connection, keep=keep)
         return outcome
+
+    async def find(self, _call: RouteCall, _sought: Sought) -> Accepted | Refused | None:
+        """SMTP keeps no record that a client could read; an agency's own MTA reports by its log."""
+        return None
+
+    async def check(self, call: RouteCall) -> str:
+        """Connect, TLS and AUTH, then QUIT. Raises RouteUnfit."""
+        try:
+            client = await self._connect(call)
+        except _Ended as end:
+            raise RouteUnfit(_unfit(call, end.outcome)) from end
+        client.close()
+        return f"{call.host}:{call.port} takes the login over {call.tls}"
 
     async def close(self) -> None:
         """Hang up all idle connections."""
@@ -264,6 +277,18 @@ def _without_login(text: str, username: str, secret: str) -> str:
     for form in forms if secret else []:
         text = text.replace(form, "<secret>")
     return text
+
+
+def _unfit(call: RouteCall, outcome: Outcome) -> str:
+    where = f"{call.host}:{call.port}"
+    match outcome:
+        case Refused(reply):
+            said = f"{reply.code} {reply.enhanced} {reply.text}".replace("  ", " ")
+            return f"{where} refuses at {reply.stage}: {said}; check the login and what the provider allows"
+        case NotSent(stage, what):
+            return f"{where} fails at {stage}: {what}; check host, port, TLS setting and network"
+        case _:
+            return f"{where} gave no usable answer"
 
 
 def _queue_id(text: str) -> str:

@@ -186,7 +186,7 @@ class Hands:
         token = token_of(fact.ref.recipient, fact.ref.client, fact.ref.send_id, self._key)
         sender = fact.assignment.sender
         raw = build(request, sender, identity(token, sender.mailbox), self._clock())
-        return Mail(envelope_sender(sender, token), envelope_recipient(request.to), raw)
+        return Mail(envelope_sender(sender, token), envelope_recipient(request.to), raw, token)
 
     async def _claim(self, partition: Partition, fact: AttemptAssigned, hand: str) -> bool:
         """A definite yes within 20 s, or it is a no for good, even if the entry counts later."""
