@@ -8,6 +8,7 @@ partition has moved, to its new owner as a report (design section 3).
 import asyncio
 import hashlib
 import logging
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ import msgspec
 
 from adapters.interface import Claim, Mail, MailAdapter, without_addresses
 from adapters.message import HeaderInvalid, build, envelope_recipient, envelope_sender, identity
+from schemas.entry import JournalBroken
 from schemas.ids import ClientId, RouteId
 from schemas.metrics import CLAIMS, HANDS_BUSY, OUTCOMES
 from schemas.registry import Fact
@@ -43,6 +45,9 @@ from streams.log.stage import Partition, Stage, StopLoudly
 log = logging.getLogger(__name__)
 
 CLAIM_S = 20.0
+MAX_ERROR_TEXT = 2_000
+PARTITION_LOST = (LogUnreachable, StopLoudly, JournalBroken)
+"""What `Partition.ask` raises when this process cannot decide for the partition any more."""
 
 
 class ContentGone(Exception):
@@ -93,7 +98,7 @@ class Hands:
         """A process that lost the partition claimed it before it knew: unknown here until that hand reports."""
         try:
             await partition.ask(PartitionResumed((attempt,)))
-        except (LogUnreachable, StopLoudly) as error:
+        except PARTITION_LOST as error:
             log.warning("a stranger's claim is left to the partition's next owner: %s", error)
 
     def resume(self, partition: Partition) -> None:
@@ -123,6 +128,8 @@ class Hands:
         self._alive.add(hand)
         try:
             async with bound:
+                if self._closing:
+                    return  # nothing was tried: whoever owns the partition next starts it, or it is missed
                 with HANDS_BUSY.track_inprogress():
                     outcome = await self._attempt(partition, fact, hand)
             if outcome is not None:
@@ -168,9 +175,13 @@ class Hands:
     ) -> Outcome:
         try:
             return await adapter.submit(fact.assignment.call, mail, claim)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # this hand is cancelled, not something inside of a library
             log.exception("adapter %s raised", fact.assignment.call.provider)
-            what = without_addresses(f"the adapter raised {type(error).__name__}: {error}")
+            said = "".join(traceback.format_exception_only(error))  # also of an error whose own text fails
+            what = without_addresses(f"the adapter raised {said[:MAX_ERROR_TEXT]}")
             return Unknown(what) if claimed.yes else NotSent("claim" if claimed.asked else "connect", what)
 
     async def _mail(self, fact: AttemptAssigned) -> Mail:
@@ -199,7 +210,7 @@ class Hands:
             return False
         try:
             entry = asking.result()
-        except (LogUnreachable, StopLoudly) as error:
+        except PARTITION_LOST as error:
             log.warning("claim refused: %s", error)
             return False
         started = entry is not None and any(d.type == "submission.started" for d in entry.decided)
@@ -211,7 +222,7 @@ class Hands:
         """Have the outcome decided here, or report it to the partition's new owner."""
         try:
             await partition.ask(OutcomeSeen(fact.ref, fact.assignment.attempt, hand, outcome))
-        except (LogUnreachable, StopLoudly):
+        except PARTITION_LOST:
             report = OutcomeReported(fact.ref, fact.assignment.attempt, hand, outcome)
             await partition.send_report(Outgoing(DELIVERY_INPUTS, delivery_key(fact.ref.recipient), report))
 
