@@ -119,6 +119,8 @@ class SmallWorld:
     def __init__(self) -> None:
         self.now = NOW
         self.deliveries = [Stage(f"delivery-journal/{n}", Ledger(DeliveryMind())) for n in (0, 1)]
+        for stage in self.deliveries:
+            stage.led.ticks(NOW)  # what is due is looked for from the first tick on
         self.fleet = Stage("fleet-journal/0", Ledger(FleetMind()))
         self.fleet.led.given(client(PACE), route(), domain(), *(mailbox(b, quota=q) for b, q in QUOTAS.items()))
         self.hands: list[Hand] = []
@@ -352,8 +354,8 @@ class SmallWorld:
         while self.now < end:
             self.settle()
             for stage in self.deliveries:
-                for _ in range(9):
-                    self._saw(stage, stage.led.ticks(self.now))
+                while stage.led.ticks(self.now):  # until its cursor has come to this hour
+                    pass
             self.fleet.led.ticks(self.now)
             self.now += 55 * MINUTE
         self.settle()

@@ -79,7 +79,7 @@ def ref_in(fact: Fact) -> SendRef:
 # ── the promises ─────────────────────────────────────────────────────────────────────────────────
 
 
-@bounded(60)
+@bounded(40)
 @given(STEPS)
 def test_no_send_is_accepted_twice_and_no_send_has_two_live_attempts(steps: Steps) -> None:
     """The mail world of tests.decisions.small_world asserts both at the moment of the claim and of the mail."""
@@ -87,7 +87,7 @@ def test_no_send_is_accepted_twice_and_no_send_has_two_live_attempts(steps: Step
     assert max(world.accepted.values(), default=0) <= 1
 
 
-@bounded(60)
+@bounded(40)
 @given(STEPS)
 def test_an_attempt_starts_only_when_all_before_it_have_settled_as_unsent_and_settles_once(steps: Steps) -> None:
     for stage in lived(steps, run_out=True).deliveries:
@@ -105,7 +105,7 @@ def test_an_attempt_starts_only_when_all_before_it_have_settled_as_unsent_and_se
                 said[fact.ref.send_id, fact.attempt].append(fact)
 
 
-@bounded(60)
+@bounded(40)
 @given(STEPS)
 def test_every_request_comes_to_exactly_one_end(steps: Steps) -> None:
     world = lived(steps, run_out=True)
@@ -125,7 +125,7 @@ def test_every_request_comes_to_exactly_one_end(steps: Steps) -> None:
     assert answers == Counter(f"0/{made.content.offset}" for made in world.asked)
 
 
-@bounded(60)
+@bounded(40)
 @given(STEPS)
 def test_when_all_has_ended_the_fleet_holds_no_mailbox_and_no_send(steps: Steps) -> None:
     world = lived(steps, run_out=True)
@@ -139,7 +139,7 @@ def test_when_all_has_ended_the_fleet_holds_no_mailbox_and_no_send(steps: Steps)
         assert all(used[day] >= count for day, count in days.items() if day in used), "what left is spent"
 
 
-@bounded(60)
+@bounded(40)
 @given(STEPS)
 def test_no_mailbox_passes_its_daily_quota_or_its_gap(steps: Steps) -> None:
     world = lived(steps, run_out=True)
@@ -190,7 +190,7 @@ def folded(led: Ledger, store: DictStore, entries: list[Entry]) -> dict[RowKey, 
     return found
 
 
-@bounded(60)
+@bounded(40)
 @given(STEPS, st.data())
 def test_a_fold_of_a_prefix_and_a_resume_equals_the_fold_of_the_whole_wherever_each_row_was_stored(
     steps: Steps, data: st.DataObject
@@ -212,7 +212,7 @@ def test_a_fold_of_a_prefix_and_a_resume_equals_the_fold_of_the_whole_wherever_e
         assert folded(led, stored(cut), led.journal) == whole
 
 
-@bounded(60)
+@bounded(40)
 @given(STEPS)
 def test_a_row_follows_from_its_own_facts_alone(steps: Steps) -> None:
     for stage in lived(steps).stages:
@@ -232,7 +232,7 @@ def test_a_row_follows_from_its_own_facts_alone(steps: Steps) -> None:
 # ── deciding again ───────────────────────────────────────────────────────────────────────────────
 
 
-@bounded(60)
+@bounded(40)
 @given(STEPS)
 def test_what_was_decided_to_nothing_is_nothing_again(steps: Steps) -> None:
     world = lived(steps)
@@ -245,7 +245,7 @@ def test_what_was_decided_to_nothing_is_nothing_again(steps: Steps) -> None:
                 assert stage.led.all_rows() == before
 
 
-@bounded(60)
+@bounded(40)
 @given(STEPS)
 def test_a_decision_whose_entry_did_not_count_is_decided_again_alike(steps: Steps) -> None:
     world = lived(steps)
@@ -255,7 +255,7 @@ def test_a_decision_whose_entry_did_not_count_is_decided_again_alike(steps: Step
             assert stage.led.decides(fact, world.now) == once
 
 
-@bounded(60)
+@bounded(40)
 @given(STEPS)
 def test_a_partition_that_resumed_loses_no_send_that_waits(steps: Steps) -> None:
     """Which mailbox is next may differ: who was looked at last is not in the rows. How many go may not."""
