@@ -118,13 +118,14 @@ class Reader:
         """
         if start >= end:
             return
-        place = TopicPartition(topic, partition)
-        async with self._consumer() as consumer:
-            consumer.assign([place])
-            consumer.seek(place, start)
-            while (position := await consumer.position(place)) < end:
+        place, position = TopicPartition(topic, partition), start
+        while position < end:
+            async with self._consumer() as consumer:  # given back before the yield: working on a chunk may read too
+                consumer.assign([place])
+                consumer.seek(place, position)
                 batch = await self._chunk(consumer, place, position)
-                yield [record_of(m) for m in batch if m.offset < end]
+                position = await consumer.position(place)
+            yield [record_of(m) for m in batch if m.offset < end]
 
     async def _chunk(self, consumer: Any, place: Any, position: int) -> list[Any]:
         """One chunk, or an empty one when only control markers were passed."""

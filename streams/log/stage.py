@@ -25,7 +25,7 @@ from schemas.topics import DEAD_LETTERS, partition_of
 from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Record, Writer
 from streams.log.mind import Mind, Outgoing
 from streams.log.position import BEGINNING, Position
-from streams.log.rows import POSITION, RowNotStored, Rows, RowStore, key_text, mark_of
+from streams.log.rows import POSITION, RowNotStored, Rows, RowStore, RowTooLarge, key_text, mark_of
 
 log = logging.getLogger(__name__)
 
@@ -163,6 +163,7 @@ class Partition:
         self.restart = False  # whether a fresh process cures the stop
         self._last_tick_at = BEGINNING
         self._loaded = False
+        self._unforwarded: list[tuple[Entry, list[Fact]]] = []  # a cancelled agent leaves some
         self._entries_since_position = 0
         self._position_written_at = 0.0
         self._lagging_since: float | None = None
@@ -203,7 +204,11 @@ class Partition:
         async with self.lock:
             if self.gone or self.stopped or not self._loaded:
                 raise LogUnreachable(f"partition {self.number} is not held here any more")
-            return await self._decide(seen, max(self.at, self.position.at), None, None, "")
+            try:
+                return await self._decide(seen, max(self.at, self.position.at), None, None, "")
+            except JournalBroken as broken:
+                self._stop(str(broken))
+                raise StopLoudly(str(broken)) from broken
 
     async def send_report(self, out: Outgoing) -> None:
         """Tell the partition's new owner what was seen here; sent until acknowledged."""
@@ -232,7 +237,7 @@ class Partition:
         """Run one step; a loud stop halts this partition and lets the others go on."""
         try:
             await work
-        except (StopLoudly, JournalBroken) as stop:
+        except (StopLoudly, JournalBroken, RowTooLarge) as stop:
             self._stop(str(stop))
         except RowNotStored as error:
             self._stop(str(error), restart=True)
@@ -497,7 +502,13 @@ class Partition:
         return True
 
     async def _count(self, entry: Entry, offset: int) -> None:
-        facts = [registry.fact_in(d) for d in entry.decided]
+        try:
+            facts = [registry.fact_in(d) for d in entry.decided]
+        except Unreadable as error:
+            raise JournalBroken(
+                f"{self.stage.places.journal}/{self.number} offset {offset}: a fact that this release cannot read "
+                f"({error}): a newer one wrote it. Start that release again."
+            ) from error
         fold(self.stage.mind, self.rows, self.state, entry, facts)
         for fact in facts:
             self.stage.mind.track(self.position.open, fact)
@@ -506,15 +517,21 @@ class Partition:
             self.causes[topic] = max(self.causes.get(topic, -1), last)
         self.at = max(self.at, entry.at)
         self._entries_since_position += 1
-        await self._forward(entry, facts)
+        self._unforwarded.append((entry, facts))
+        await self._forward_all()
         if self.stage.on_counted is not None and not self.stale:
             for fact in facts:
                 self.stage.on_counted(self, fact)
 
     # ── forwarding ───────────────────────────────────────────────────────────────────────────────
 
+    async def _forward_all(self) -> None:
+        """Tell others, in (seq, n) order, each acknowledged before the next; first what a cancelled agent left."""
+        while self._unforwarded:
+            await self._forward(*self._unforwarded[0])
+            del self._unforwarded[0]
+
     async def _forward(self, entry: Entry, facts: list[Fact]) -> None:
-        """Tell others, in (seq, n) order, each acknowledged before the next."""
         n = 0
         for fact in facts:
             for out in self.stage.mind.forwards(fact, entry.at):
@@ -557,6 +574,7 @@ class Partition:
     # ── rows, position, scrub ────────────────────────────────────────────────────────────────────
 
     async def _housekeeping(self) -> None:
+        await self._forward_all()
         if self._scrub is not None and self._scrub.done():
             task, self._scrub = self._scrub, None
             if task.exception() is None:
