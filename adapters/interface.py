@@ -18,6 +18,8 @@ Claim = Callable[[], Awaitable[bool]]
 _ENHANCED = re.compile(r"^([245]\.\d{1,3}\.\d{1,3})[ \t]*")
 _ADDRESS = re.compile(r"<?[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+>?")
 MAX_REPLY_TEXT = 500
+LONGEST_LOOK = 4_000
+"""Characters looked at: the search for addresses is quadratic, and a server may say megabytes."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class MailAdapter(Protocol):
 
 def reply_of(provider: str, stage: Stage, code: int, text: str) -> Reply:
     """Return what was said, with its enhanced code apart and every address replaced by <recipient>."""
-    flat = _one_line(text)
+    flat = _one_line(text[:LONGEST_LOOK])
     found = _ENHANCED.match(flat)
     enhanced = found[1] if found else ""
     rest = flat[found.end() :] if found else flat
@@ -77,7 +79,7 @@ def reply_of(provider: str, stage: Stage, code: int, text: str) -> Reply:
 
 def without_addresses(text: str) -> str:
     """Return `text` fit for a fact: one printable line, no addresses."""
-    return _ADDRESS.sub("<recipient>", _one_line(text))[:MAX_REPLY_TEXT]
+    return _ADDRESS.sub("<recipient>", _one_line(text[:LONGEST_LOOK]))[:MAX_REPLY_TEXT]
 
 
 def _one_line(text: str) -> str:

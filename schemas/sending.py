@@ -395,6 +395,13 @@ class AttemptMissed(msgspec.Struct, frozen=True):
     route: RouteId
 
 
+class EvidenceWanted(msgspec.Struct, frozen=True):
+    """An unknown attempt is to be looked up in the provider's own records."""
+
+    ref: SendRef
+    attempt: int
+
+
 class SendFailed(msgspec.Struct, frozen=True):
     """The send ends unsent: refused for good, or patience over."""
 
@@ -530,6 +537,15 @@ class OutcomeSeen(msgspec.Struct, frozen=True):
     attempt: int
     hand: str
     outcome: Outcome
+
+
+class EvidenceSeen(msgspec.Struct, frozen=True):
+    """The provider's own records tell what became of an unknown attempt; `source` says which records."""
+
+    ref: SendRef
+    attempt: int
+    said: Accepted | Refused
+    source: str
 
 
 class PartitionResumed(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from adapters.interface import Claim, Mail, MailAdapter, without_addresses
+from adapters.interface import Claim, Mail, MailAdapter, Sought, without_addresses
 from adapters.message import HeaderInvalid, build, envelope_recipient, envelope_sender, identity
 from schemas.entry import JournalBroken
 from schemas.ids import ClientId, RouteId
@@ -26,11 +26,14 @@ from schemas.requests import SendRequest, asked
 from schemas.sending import (
     AttemptAssigned,
     ClaimAsked,
+    EvidenceSeen,
+    EvidenceWanted,
     NotSent,
     Outcome,
     OutcomeReported,
     OutcomeSeen,
     PartitionResumed,
+    SendRef,
     SubmissionStarted,
     Unknown,
 )
@@ -45,6 +48,7 @@ from streams.log.stage import Partition, Stage, StopLoudly
 log = logging.getLogger(__name__)
 
 CLAIM_S = 20.0
+LOOKS = 4  # searches in providers' records at once
 MAX_ERROR_TEXT = 2_000
 PARTITION_LOST = (LogUnreachable, StopLoudly, JournalBroken)
 """What `Partition.ask` raises when this process cannot decide for the partition any more."""
@@ -73,6 +77,7 @@ class Hands:
         self._per_route: dict[tuple[ClientId, RouteId], asyncio.Semaphore] = {}
         self._held: dict[Partition, set[str]] = defaultdict(set)
         self._alive: set[str] = set()  # ids of the hands at work in this process
+        self._looking = asyncio.Semaphore(LOOKS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         stage.on_counted = self.hear
@@ -88,6 +93,8 @@ class Hands:
                 self.start(partition, fact)
             case SubmissionStarted(ref, attempt, _, hand) if hand not in self._alive:
                 self._begin(self._disown(partition, attempt_key(ref, attempt)))
+            case EvidenceWanted(ref, attempt):
+                self._begin(self._look_up(partition, ref, attempt))
 
     def holds(self, partition: Partition, attempt: str) -> bool:
         """Whether the hand that claimed the attempt is at work in this process."""
@@ -100,6 +107,29 @@ class Hands:
             await partition.ask(PartitionResumed((attempt,)))
         except PARTITION_LOST as error:
             log.warning("a stranger's claim is left to the partition's next owner: %s", error)
+
+    async def _look_up(self, partition: Partition, ref: SendRef, attempt: int) -> None:
+        """Search the provider's records for an unknown attempt; nothing found proves nothing."""
+        row = partition.state.send_named(f"{ref.client}/{ref.send_id}")
+        if not isinstance(row, SendRow) or row.assignment is None or row.assignment.attempt != attempt:
+            return
+        call, mailbox = row.assignment.call, row.assignment.sender.mailbox
+        adapter = self._adapters.get(call.provider)
+        if adapter is None:
+            return
+        token = token_of(ref.recipient, ref.client, ref.send_id, self._key)
+        sought = Sought(mailbox, token, identity(token, mailbox).message_id, row.assignment.not_before)
+        async with self._looking:
+            try:
+                said = await adapter.find(call, sought)
+            except Exception:
+                log.exception("adapter %s raised while it looked for an attempt", call.provider)
+                return
+            if said is not None:
+                try:
+                    await partition.ask(EvidenceSeen(ref, attempt, said, f"{call.provider} records"))
+                except PARTITION_LOST as error:
+                    log.warning("evidence is left to the next look: %s", error)
 
     def resume(self, partition: Partition) -> None:
         """Start hands for what is assigned, not started, and held by nobody here."""

@@ -18,6 +18,8 @@ from schemas.sending import (
     CancelCameTooLate,
     CancelOrdered,
     ClaimAsked,
+    EvidenceSeen,
+    EvidenceWanted,
     HourDone,
     NotSent,
     OutcomeReported,
@@ -48,6 +50,7 @@ from schemas.sending import (
 )
 from streams.delivery.state import (
     DUE_SHARDS,
+    MOST_WAITING,
     REMEMBERED,
     DeliveryState,
     Due,
@@ -66,10 +69,15 @@ def requested(state: DeliveryState, fact: SendRequested, at: datetime) -> list[F
     """Admit a request or refuse it; a refusal does not touch an earlier send of that send_id."""
     why = refusal(state, fact, at)
     if why is None:
-        return [SendAdmitted(fact)]
+        begins = [] if state.cursor() is not None else [_hour_before(at)]  # what comes due later is looked at
+        return [SendAdmitted(fact), *begins]
     reason, detail = why
     where = f"{fact.content.partition}/{fact.content.offset}"
     return [SendRefused(fact.ref.client, fact.ref.send_id, reason, detail, where, fact.ref.recipient)]
+
+
+def _hour_before(at: datetime) -> HourDone:
+    return HourDone(hour_text(at - timedelta(hours=1)), DUE_SHARDS - 1)
 
 
 def refusal(state: DeliveryState, fact: SendRequested, at: datetime) -> tuple[RefusedReason, str] | None:
@@ -88,6 +96,8 @@ def refusal(state: DeliveryState, fact: SendRequested, at: datetime) -> tuple[Re
     held = suppressed(state, fact)
     if held:
         return "suppressed", held
+    if len(state.recipient(fact.ref.recipient).waiting) >= MOST_WAITING:
+        return "policy", f"{MOST_WAITING} sends wait for this recipient already"
     return None
 
 
@@ -177,12 +187,8 @@ def outcome(state: DeliveryState, fact: OutcomeSeen | OutcomeReported, _at: date
         return []
     box, route = row.assignment.sender.mailbox, row.assignment.call.route
     match fact.outcome:
-        case Accepted(provider_id, reply):
-            return [AttemptAccepted(fact.ref, fact.attempt, box, route, provider_id, reply)]
-        case Refused(reply):
-            said = verdict(reply)
-            refused: list[Fact] = [AttemptRefused(fact.ref, fact.attempt, box, route, reply, said)]
-            return refused + _consequences(state, fact.ref, said.action, said.rule)
+        case Accepted() | Refused():
+            return _answered(state, fact.ref, row.assignment, fact.outcome)
         case NotSent(stage, what):
             if row.state == "assigned" and what == "content_gone":
                 return [
@@ -194,6 +200,23 @@ def outcome(state: DeliveryState, fact: OutcomeSeen | OutcomeReported, _at: date
             if row.state == "unknown":
                 return []
             return [AttemptUnknown(fact.ref, fact.attempt, box, route, what)]
+
+
+def _answered(state: DeliveryState, ref: SendRef, assignment: SendAssigned, said: Accepted | Refused) -> list[Fact]:
+    attempt, box, route = assignment.attempt, assignment.sender.mailbox, assignment.call.route
+    if isinstance(said, Accepted):
+        return [AttemptAccepted(ref, attempt, box, route, said.provider_id, said.reply)]
+    means = verdict(said.reply)
+    refused: list[Fact] = [AttemptRefused(ref, attempt, box, route, said.reply, means)]
+    return refused + _consequences(state, ref, means.action, means.rule)
+
+
+def evidence(state: DeliveryState, fact: EvidenceSeen, _at: datetime) -> list[Fact]:
+    """Settle an unknown attempt by the provider's own record of it."""
+    row = state.send(fact.ref)
+    if row is None or row.assignment is None or row.attempt != fact.attempt or row.state != "unknown":
+        return []
+    return _answered(state, fact.ref, row.assignment, fact.said)
 
 
 def _consequences(state: DeliveryState, ref: SendRef, action: str, rule: str) -> list[Fact]:
@@ -269,7 +292,7 @@ def ticked(state: DeliveryState, _fact: Ticked, at: datetime) -> list[Fact]:
     """Decide one shard of one past hour: what stayed unknown, what had no bounce."""
     cursor = state.cursor()
     if cursor is None:
-        return [HourDone(hour_text(at - timedelta(hours=1)), DUE_SHARDS - 1)]
+        return [_hour_before(at)]
     hour, shard = cursor.hour, cursor.shard + 1
     if shard == DUE_SHARDS:
         hour, shard = hour_text(datetime.fromisoformat(hour + ":00:00+00:00") + timedelta(hours=1)), 0
@@ -283,6 +306,8 @@ def _come_due(state: DeliveryState, due: Due) -> list[Fact]:
     row = state.send(due.ref)
     if row is None or row.attempt != due.attempt:
         return []
+    if due.what == "look_up" and row.state == "unknown" and row.assignment is not None:
+        return [EvidenceWanted(due.ref, due.attempt)]
     if due.what == "assume_sent" and row.state == "unknown":
         return [SendAssumedSent(due.ref, due.attempt)]
     if due.what == "assume_delivered" and row.state == "accepted":
@@ -311,6 +336,7 @@ DECISIONS: Mapping[type[Fact], Decision] = {
     ClaimAsked: claimed,
     OutcomeSeen: outcome,
     OutcomeReported: outcome,
+    EvidenceSeen: evidence,
     PartitionResumed: resumed,
     CancelOrdered: cancel_ordered,
     SendTurnedAway: turned_away,

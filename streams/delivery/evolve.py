@@ -31,6 +31,7 @@ from streams.delivery.state import (
     ASSUMED_SENT_AFTER,
     CURSOR,
     DELIVERED_AFTER,
+    LOOKED_UP_AFTER,
     CursorRow,
     Due,
     DueRow,
@@ -81,12 +82,13 @@ def rows_of(fact: Fact, at: datetime) -> Iterable[RowKey]:
         if isinstance(fact, STOPS_WAITING):
             yield recipient_key(ref.recipient)
         if isinstance(fact, AttemptUnknown):
-            yield due_key(at + ASSUMED_SENT_AFTER, ref.recipient)
+            for after in (*LOOKED_UP_AFTER, ASSUMED_SENT_AFTER):
+                yield due_key(at + after, ref.recipient)
         if isinstance(fact, AttemptAccepted):
             yield due_key(at + DELIVERED_AFTER, ref.recipient)
 
 
-def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, _at: datetime) -> msgspec.Struct:
+def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, at: datetime) -> msgspec.Struct:
     """Return the row after the fact."""
     match key[0]:
         case "send":
@@ -94,7 +96,7 @@ def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, _at: datetime) -
         case "recipient":
             return _recipient(row if isinstance(row, RecipientRow) else RecipientRow(), fact)
         case "due":
-            return _due(row if isinstance(row, DueRow) else DueRow(), fact)
+            return _due(key, row if isinstance(row, DueRow) else DueRow(), fact, at)
         case "cursor":
             assert isinstance(fact, HourDone)
             return CursorRow(fact.hour, fact.shard)
@@ -134,10 +136,11 @@ def _recipient(row: RecipientRow, fact: Fact) -> RecipientRow:
     return msgspec.structs.replace(row, waiting=tuple(w for w in row.waiting if w != gone))
 
 
-def _due(row: DueRow, fact: Fact) -> DueRow:
+def _due(key: RowKey, row: DueRow, fact: Fact, at: datetime) -> DueRow:
     match fact:
         case AttemptUnknown():
-            return DueRow((*row.due, Due(fact.ref, fact.attempt, "assume_sent")))
+            end = key == due_key(at + ASSUMED_SENT_AFTER, fact.ref.recipient)
+            return DueRow((*row.due, Due(fact.ref, fact.attempt, "assume_sent" if end else "look_up")))
         case AttemptAccepted():
             return DueRow((*row.due, Due(fact.ref, fact.attempt, "assume_delivered")))
         case _:

@@ -10,10 +10,14 @@ from schemas.ids import ClientId, Recipient
 from schemas.sending import SendAssigned, SendRef, SendRequested, SendState
 from streams.log.rows import RowKey, Rows
 
+LOOKED_UP_AFTER = (timedelta(hours=1), timedelta(hours=6), timedelta(hours=22))
+"""When a provider's own records are searched for an unknown attempt; they need a while to be complete."""
 ASSUMED_SENT_AFTER = timedelta(hours=24)
 DELIVERED_AFTER = timedelta(hours=48)
 REMEMBERED = timedelta(days=400)
 DUE_SHARDS = 8
+MOST_WAITING = 200
+"""Sends that may wait for one recipient: more would be a flood, and a row that grows without end."""
 
 
 class SendRow(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -43,11 +47,11 @@ class RecipientRow(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Due(msgspec.Struct, frozen=True):
-    """A question that time answers: is the attempt still unknown, did no bounce come?"""
+    """A question that time answers: is there evidence of an unknown attempt, was there no bounce?"""
 
     ref: SendRef
     attempt: int
-    what: Literal["assume_sent", "assume_delivered"]
+    what: Literal["look_up", "assume_sent", "assume_delivered"]
 
 
 class DueRow(msgspec.Struct, frozen=True):

@@ -202,7 +202,9 @@ class Partition:
         Raises StopLoudly when the partition stands, LogUnreachable when this object lost its partition.
         """
         async with self.lock:
-            if self.gone or self.stopped or not self._loaded:
+            if self.stopped:
+                raise StopLoudly(self.stopped)
+            if self.gone or not self._loaded:
                 raise LogUnreachable(f"partition {self.number} is not held here any more")
             try:
                 return await self._decide(seen, max(self.at, self.position.at), None, None, "")

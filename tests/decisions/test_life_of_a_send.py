@@ -8,6 +8,7 @@ import pytest
 from schemas.ids import ClientId
 from schemas.registry import Fact
 from schemas.sending import (
+    Accepted,
     AttemptAccepted,
     AttemptAssigned,
     AttemptMissed,
@@ -17,6 +18,8 @@ from schemas.sending import (
     CancelCameTooLate,
     CancelOrdered,
     ClaimAsked,
+    EvidenceSeen,
+    EvidenceWanted,
     HourDone,
     NotSent,
     Outcome,
@@ -45,7 +48,7 @@ from schemas.sending import (
 )
 from schemas.topics import FLEET_INPUTS, SEND_RESULTS
 from streams.delivery.mind import DeliveryMind
-from streams.delivery.state import DUE_SHARDS, due_key
+from streams.delivery.state import DUE_SHARDS, MOST_WAITING, due_key
 from streams.delivery.verdict import verdict
 from tests.decisions.world import (
     ANNA,
@@ -120,13 +123,16 @@ def in_state(state: SendState) -> Ledger:
     return led
 
 
+IN_BETWEEN = (HourDone, EvidenceWanted)
+
+
 def run_hours(led: Ledger, start: datetime, hours: int) -> list[tuple[datetime, Fact]]:
-    """Tick through all shards of each hour; return what came due and when, without the cursor's own facts."""
+    """Tick through all shards of each hour; return what came due and when, without cursor and look-ups."""
     came: list[tuple[datetime, Fact]] = []
     for hour in range(hours):
         for shard in range(DUE_SHARDS + 1):
             at = start + hour * HOUR + shard * SECOND
-            came += [(at, fact) for fact in led.ticks(at) if not isinstance(fact, HourDone)]
+            came += [(at, fact) for fact in led.ticks(at) if not isinstance(fact, IN_BETWEEN)]
     return came
 
 
@@ -135,7 +141,7 @@ def run_hours(led: Ledger, start: datetime, hours: int) -> list[tuple[datetime, 
 
 def test_a_request_is_admitted_and_waits() -> None:
     led = life()
-    assert led.sees(request()) == [SendAdmitted(request())]
+    assert led.sees(request()) == [SendAdmitted(request()), HourDone("2026-03-02T08", DUE_SHARDS - 1)]
     assert led.row("send", "acme/s1").state == "admitted"
     assert led.row("recipient", REF.recipient).waiting == ("acme/s1",)
 
@@ -532,14 +538,47 @@ def test_what_was_due_while_no_tick_came_is_decided_later() -> None:
     led = in_state("unknown")
     led.ticks(NOW)
     came = [fact for second in range(80 * DUE_SHARDS) for fact in led.ticks(NOW + 72 * HOUR + second * SECOND)]
-    assert [fact for fact in came if not isinstance(fact, HourDone)] == [SendAssumedSent(REF, 1)]
+    assert [fact for fact in came if not isinstance(fact, IN_BETWEEN)] == [SendAssumedSent(REF, 1)]
 
 
-@pytest.mark.xfail(strict=True, reason="the cursor begins at the first tick: hours before it are never looked at")
 def test_what_was_due_before_the_first_tick_of_all_is_decided_too() -> None:
     led = in_state("unknown")
     came = [fact for second in range(80 * DUE_SHARDS) for fact in led.ticks(NOW + 72 * HOUR + second * SECOND)]
-    assert [fact for fact in came if not isinstance(fact, HourDone)] == [SendAssumedSent(REF, 1)]
+    assert [fact for fact in came if not isinstance(fact, IN_BETWEEN)] == [SendAssumedSent(REF, 1)]
+
+
+def test_an_unknown_attempt_is_looked_up_after_1_6_and_22_hours() -> None:
+    led = in_state("unknown")
+    looks = [
+        hour
+        for hour in range(30)
+        for shard in range(DUE_SHARDS + 1)
+        for fact in led.ticks(NOW + hour * HOUR + shard * SECOND)
+        if fact == EvidenceWanted(REF, 1)
+    ]
+    assert looks == [2, 7, 23]  # in the hour after it is due: an hour is decided when it is over
+
+
+@pytest.mark.parametrize(("said", "state"), [(TAKEN, "accepted"), (NO, "admitted")])
+def test_the_providers_own_record_settles_an_unknown_attempt_once(said: Accepted | Refused, state: SendState) -> None:
+    led = in_state("unknown")
+    assert led.sees(EvidenceSeen(REF, 1, said, "mailgun records"))
+    assert led.row("send", "acme/s1").state in (state, "failed")
+    assert led.sees(EvidenceSeen(REF, 1, TAKEN, "mailgun records")) == []
+
+
+@pytest.mark.parametrize("state", ["admitted", "assigned", "started", *ENDED])
+def test_a_record_about_an_attempt_that_is_not_unknown_changes_nothing(state: SendState) -> None:
+    assert in_state(state).sees(EvidenceSeen(REF, 1, TAKEN, "mailgun records")) == []
+
+
+def test_a_recipient_for_whom_200_sends_wait_gets_no_more_of_them() -> None:
+    led = life()
+    for number in range(MOST_WAITING):
+        led.given(request(f"s{number}"))
+    (refused,) = led.sees(request("one-more"))
+    assert isinstance(refused, SendRefused)
+    assert refused.reason == "policy"
 
 
 def test_what_has_come_due_leaves_its_row_empty() -> None:
