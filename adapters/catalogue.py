@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping
 
 from adapters.interface import MailAdapter
+from adapters.mail.mailgun import MailgunAdapter
 from adapters.mail.memory import MemoryAdapter
 from adapters.mail.smtp import SmtpAdapter
 from adapters.secrets import Secrets
 
 PROVIDERS: Mapping[str, Callable[[Secrets], MailAdapter]] = {
     "smtp": SmtpAdapter,
+    "mailgun": MailgunAdapter,
     "memory": MemoryAdapter,
 }
