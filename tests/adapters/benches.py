@@ -290,7 +290,7 @@ MAILGUN_BREAKS: Mapping[str, mailgun_server.Behaviour] = {
     "cut": Cut(),
     "end": Cut(politely=True),
     "silence": Silence(),
-    "garbage": Raw(GARBAGE * 4),
+    "garbage": Raw(GARBAGE + b"\r\n"),
 }
 MAILGUN_NO_ANSWERS: Mapping[str, mailgun_server.Behaviour] = {
     "half a status line": Raw(b"HTTP/1.1 2"),

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import json
 import re
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,7 +62,14 @@ class Answer:
     pause_s: float = 0.0  # before the answer
 
 
-Behaviour = Answer | Raw | Cut | Silence
+@dataclass(frozen=True)
+class Drip:
+    """Answer for ever, an octet at a time."""
+
+    pause_s: float = 0.02
+
+
+Behaviour = Answer | Raw | Cut | Silence | Drip
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,7 @@ class MailgunServer:
         self.log: list[dict[str, Any]] = []
         self.told: list[str] = []  # "METHOD path" of each request whose first line came
         self.connections = 0  # that stand, TLS included
+        self.met = 0  # that ever stood
         self.body_octets = 0
         self.port = 0
         self._context = context
@@ -137,6 +146,11 @@ class MailgunServer:
         for writer in self._writers:
             writer.transport.abort()
 
+    def end(self) -> None:
+        """End all connections in order."""
+        for writer in self._writers:
+            writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
     async def stop(self) -> None:
         """End everything."""
         self.stop_listening()
@@ -156,8 +170,8 @@ class MailgunServer:
         self._writers.add(writer)
         try:
             await self._serve(reader, writer)
-        except (_HungUp, OSError, asyncio.IncompleteReadError, ssl.SSLError):
-            pass  # the other side or the script ended it, which is this server's trade
+        except (_HungUp, OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the other side, the script or `stop` ended it, which is this server's trade
         finally:
             self._writers.discard(writer)
             writer.transport.abort()
@@ -167,6 +181,7 @@ class MailgunServer:
             await self._behave("handshake", writer)
             await writer.start_tls(self._context)
         self.connections += 1
+        self.met += 1
         try:
             while await self._exchange(reader, writer):
                 pass
@@ -184,8 +199,11 @@ class MailgunServer:
         while (row := (await reader.readline()).decode("latin-1").strip()) != "":
             name, _, value = row.partition(":")
             headers[name.lower()] = value.strip()
-        await self._behave("headers", writer)
         length = int(headers.get("content-length", "0"))
+        if early := await self._behave("headers", writer):
+            writer.write(_octets(early))
+            await reader.readexactly(length)
+            return True
         body = await reader.read(min(length, 1024))
         await self._behave("body", writer)
         body += await reader.readexactly(length - len(body))
@@ -211,6 +229,12 @@ class MailgunServer:
                 writer.write(octets)
                 await writer.drain()
                 await asyncio.Event().wait()
+            case Drip(pause_s):
+                writer.write(b"HTTP/1.1 200 OK\r\nX: ")
+                while True:
+                    writer.write(b"x")
+                    await writer.drain()
+                    await asyncio.sleep(pause_s)
             case Cut(politely=True):
                 writer.close()
                 await writer.wait_closed()
