@@ -325,6 +325,7 @@ class MailgunBench:
     """The API on a socket of loopback with TLS."""
 
     refusals: ClassVar[Sequence[Stage]] = ("request",)
+    statuses: ClassVar[Mapping[int, int]] = {}
     troubles: ClassVar[Sequence[Trouble]] = (NOBODY_LISTENS, *MAILGUN_SCRIPTS)
     key = "key-3ax6xnjp29jd6fds4gc373sgvjxteol0"
     domain = "firm.test"

@@ -145,6 +145,13 @@ async def test_the_routes_own_secret_goes_before_the_mailboxs(bench: MailgunBenc
     assert isinstance(await sent(bench), Accepted)
 
 
+async def test_not_an_octet_of_the_request_is_there_when_the_claim_says_no(bench: MailgunBench) -> None:
+    mail = mail_of()
+    await submit(bench, mail, Asked(bench, mail, answer=False))
+    assert await until(lambda: bench.server.connections == 0)  # it has read all that came
+    assert bench.server.told == []
+
+
 # ── connections ──────────────────────────────────────────────────────────────────────────────────
 
 
