@@ -10,6 +10,6 @@ from adapters.secrets import Secrets
 
 PROVIDERS: Mapping[str, Callable[[Secrets], MailAdapter]] = {
     "smtp": SmtpAdapter,
-    "mailgun": MailgunAdapter,
     "memory": MemoryAdapter,
+    "mailgun": MailgunAdapter,
 }

@@ -276,13 +276,15 @@ class MailgunAdapter:
         gate = _Gate(line, claim, begin)
         try:
             async with patience:
-                response = await line.client.post(
+                request = line.client.build_request(
+                    "POST",
                     place.url("/v3/{domain}/messages.mime"),
-                    auth=place.auth,
                     data=_fields(call, mail),
                     files={"message": ("message.mime", mail.raw, "message/rfc822")},
                     extensions={"trace": gate},
                 )
+                request.read()  # as one piece: else each part of the form is a write of its own
+                response = await line.client.send(request, auth=place.auth)
         except _Ended as end:
             return end.outcome
         except _FAILURES as error:

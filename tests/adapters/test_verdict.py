@@ -211,37 +211,6 @@ REAL: list[tuple[str, Stage, str, str]] = [
         "block",
         "route",
     ),
-    # Postfix, Sendmail, Exim
-    (
-        "550 5.1.1 <anna@customer.test>: Recipient address rejected: User unknown in virtual mailbox table",
-        "rcpt",
-        "hard",
-        "recipient",
-    ),
-    (
-        "451 4.7.1 <anna@customer.test>: Recipient address rejected: Greylisted, see http://postgrey",
-        "rcpt",
-        "greylisted",
-        "network",
-    ),
-    ("550 No such user here", "rcpt", "hard", "recipient"),
-    (
-        "553 5.1.8 <bob@firm.test>... Domain of sender address bob@firm.test does not exist",
-        "rcpt",
-        "sender_account",
-        "mailbox",
-    ),
-    ("550 5.1.8 <bob@firm.test>: Sender address rejected: Domain not found", "rcpt", "sender_account", "mailbox"),
-    ("550 5.1.7 <bob@firm.test>: Sender address rejected: user unknown", "rcpt", "sender_account", "mailbox"),
-    (
-        "550 5.1.0 <bob@firm.test>: Sender address rejected: User unknown in virtual mailbox table",
-        "rcpt",
-        "sender_account",
-        "mailbox",
-    ),
-    ("452 4.5.3 Too many recipients", "rcpt", "soft", "network"),
-    ("550 Administrative prohibition", "rcpt", "unknown", "message"),
-    ("550 5.1.10 null MX", "rcpt", "hard", "recipient"),
     # Mailgun's API: both texts of a limit, the older status 420, its key, its domain, its account
     (
         "429 Domain example.com is not allowed to send: request limit exceeded, try again after "
@@ -293,6 +262,37 @@ REAL: list[tuple[str, Stage, str, str]] = [
     ("499 Unable to connect to MX servers", "dot", "soft", "network"),
     ("602 Too many deferrals", "dot", "network", "network"),
     ("550 5.1.1 <anna@customer.test>: User unknown", "dot", "hard", "recipient"),
+    # Postfix, Sendmail, Exim
+    (
+        "550 5.1.1 <anna@customer.test>: Recipient address rejected: User unknown in virtual mailbox table",
+        "rcpt",
+        "hard",
+        "recipient",
+    ),
+    (
+        "451 4.7.1 <anna@customer.test>: Recipient address rejected: Greylisted, see http://postgrey",
+        "rcpt",
+        "greylisted",
+        "network",
+    ),
+    ("550 No such user here", "rcpt", "hard", "recipient"),
+    (
+        "553 5.1.8 <bob@firm.test>... Domain of sender address bob@firm.test does not exist",
+        "rcpt",
+        "sender_account",
+        "mailbox",
+    ),
+    ("550 5.1.8 <bob@firm.test>: Sender address rejected: Domain not found", "rcpt", "sender_account", "mailbox"),
+    ("550 5.1.7 <bob@firm.test>: Sender address rejected: user unknown", "rcpt", "sender_account", "mailbox"),
+    (
+        "550 5.1.0 <bob@firm.test>: Sender address rejected: User unknown in virtual mailbox table",
+        "rcpt",
+        "sender_account",
+        "mailbox",
+    ),
+    ("452 4.5.3 Too many recipients", "rcpt", "soft", "network"),
+    ("550 Administrative prohibition", "rcpt", "unknown", "message"),
+    ("550 5.1.10 null MX", "rcpt", "hard", "recipient"),
 ]
 
 
