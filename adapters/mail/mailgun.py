@@ -39,8 +39,9 @@ log = logging.getLogger(__name__)
 CONNECT_S = 20.0
 ANSWER_S = 120.0
 IDLE_S = 20.0
-LOOK_BACK = timedelta(minutes=5)
-ACCEPTED_WITHIN = timedelta(minutes=15)
+LOOK_BACK = timedelta(minutes=2)
+"""How far Mailgun's clock may be behind; an earlier attempt of the send, which has the same token, is older."""
+ACCEPTED_WITHIN = timedelta(minutes=30)
 PAGE = 100  # the most that the Logs API gives at once
 MOST_PAGES = 30
 
@@ -485,12 +486,17 @@ class _Page(msgspec.Struct):
 
 
 def _settled(call: RouteCall, place: _Place, events: "Sequence[_Event]") -> Accepted | Refused | None:
-    """Return what the events prove: a delivery outweighs all, a recorded refusal outweighs the taking."""
+    """Return what the events, oldest first, prove: a delivery outweighs all, a later refusal the taking.
+
+    A failure counts only after a taking that is seen: else it may be an earlier attempt's, and a second mail go.
+    """
     delivered = [event for event in events if event.event == "delivered"]
-    refused = [e for e in events if e.event == "rejected" or (e.event == "failed" and e.severity == "permanent")]
+    first = next((n for n, event in enumerate(events) if event.event == "accepted"), len(events))
+    failed = [event for event in events[first:] if event.event == "failed" and event.severity == "permanent"]
+    refused = failed or [event for event in events if event.event == "rejected"]
     if refused and not delivered:
         return Refused(_recorded(call, place, refused[-1]))
-    taken = delivered or [event for event in events if event.event in ("accepted", "failed")]
+    taken = delivered or [e for e in events if e.event == "accepted" or e.severity == "temporary"]
     if not taken:
         return None
     said = _recorded(call, place, taken[-1]) if delivered else _noted(call, "accepted, says Mailgun's log")

@@ -406,6 +406,14 @@ async def test_a_recorded_refusal_is_a_refusal_with_its_reply(
     assert (reply.stage, reply.code, reply.enhanced, reply.text) == said
 
 
+async def test_a_failure_before_the_taking_is_an_earlier_attempts(bench: MailgunBench) -> None:
+    earlier = datetime.now(UTC) - timedelta(seconds=50)
+    note(bench, "failed", at=earlier, severity="permanent", delivery_status=BOUNCE)
+    assert await bench.adapter.find(bench.call, sought()) is None
+    note(bench, "accepted")
+    assert isinstance(await bench.adapter.find(bench.call, sought()), Accepted)
+
+
 async def test_a_temporary_failure_proves_that_mailgun_has_the_mail(bench: MailgunBench) -> None:
     note(bench, "failed", severity="temporary", delivery_status={"code": 452, "message": "4.2.2 full"})
     assert isinstance(await bench.adapter.find(bench.call, sought()), Accepted)
