@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from adapters.interface import MailAdapter
+from adapters.mail.mailgun import MailgunAdapter
 from adapters.mail.memory import MemoryAdapter
 from adapters.mail.smtp import SmtpAdapter
 from adapters.secrets import Secrets
@@ -10,4 +11,5 @@ from adapters.secrets import Secrets
 PROVIDERS: Mapping[str, Callable[[Secrets], MailAdapter]] = {
     "smtp": SmtpAdapter,
     "memory": MemoryAdapter,
+    "mailgun": MailgunAdapter,
 }

@@ -14,12 +14,15 @@ from typing import ClassVar, Protocol
 
 from adapters.interface import Mail, MailAdapter
 from adapters.mail import smtp
+from adapters.mail.mailgun import MailgunAdapter
 from adapters.mail.memory import MemoryAdapter
 from adapters.mail.smtp import SmtpAdapter
 from adapters.secrets import Secrets
 from ops.receiver import make_certificate
 from schemas.ids import RouteId
 from schemas.sending import RouteCall, Stage
+from tests.adapters import mailgun_server
+from tests.adapters.mailgun_server import Answer, MailgunServer
 from tests.adapters.scripted_smtp import Behaviour, Cut, Mode, Raw, Say, ScriptedSmtp, Silence, Step
 
 DEADLINE_S = 10.0
@@ -281,4 +284,114 @@ class SmtpBench:
         return events[events.index("claim") + 1 :] if "claim" in events else []
 
 
-BENCHES: Mapping[str, Callable[[], Bench]] = {"smtp": SmtpBench, "memory": MemoryBench}
+# ── Mailgun ──────────────────────────────────────────────────────────────────────────────────────
+
+MAILGUN_BREAKS: Mapping[str, mailgun_server.Behaviour] = {
+    "cut": Cut(),
+    "end": Cut(politely=True),
+    "silence": Silence(),
+    "garbage": Raw(GARBAGE + b"\r\n"),
+}
+MAILGUN_NO_ANSWERS: Mapping[str, mailgun_server.Behaviour] = {
+    "half a status line": Raw(b"HTTP/1.1 2"),
+    "half an answer": Raw(b'HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n{"id": "<'),
+    "an answer cut off": Answer(200, b'{"id": "<', {"Content-Length": "9", "Connection": "close"}),
+    "a page of somebody else": Answer(200, b"<html>Welcome to our hotel's network</html>"),
+    "an empty 200": Answer(200),
+    "204": Answer(204),
+    "see other": Answer(303, b"", {"Location": "/"}),
+    "bad gateway": Answer(502, b"<html>502 Bad Gateway</html>"),
+    "gateway time-out": Answer(504, b"<html>504 Gateway Time-out</html>"),
+}
+MAILGUN_WAITED_FOR = ("silence", "half a status line", "half an answer")
+
+
+def _mailgun_scripts() -> Iterator[tuple[Trouble, mailgun_server.Step, mailgun_server.Behaviour]]:
+    for word, how in MAILGUN_BREAKS.items():
+        yield Trouble(f"{word} at TLS", "tls", short_patience=word in WAITED_FOR), "handshake", how
+    steps: tuple[mailgun_server.Step, ...] = ("headers", "body", "verdict", "answer")
+    for step in steps:
+        for word, how in MAILGUN_BREAKS.items():
+            short = word in MAILGUN_WAITED_FOR
+            yield Trouble(f"{word} at {step}", "request", after_claim=True, short_patience=short), step, how
+    for word, how in MAILGUN_NO_ANSWERS.items():
+        yield Trouble(word, "request", after_claim=True, short_patience=word in MAILGUN_WAITED_FOR), "verdict", how
+
+
+MAILGUN_SCRIPTS = {trouble: (step, how) for trouble, step, how in _mailgun_scripts()}
+
+
+class MailgunBench:
+    """The API on a socket of loopback with TLS."""
+
+    refusals: ClassVar[Sequence[Stage]] = ("request",)
+    statuses: ClassVar[Mapping[int, int]] = {}
+    troubles: ClassVar[Sequence[Trouble]] = (NOBODY_LISTENS, *MAILGUN_SCRIPTS)
+    key = "key-3ax6xnjp29jd6fds4gc373sgvjxteol0"
+    domain = "firm.test"
+
+    def __init__(self) -> None:
+        self.secret_words: Sequence[str] = (self.key, base64.b64encode(f"api:{self.key}".encode()).decode())
+        self._told_before_claim: int | None = None
+
+    async def start(self, folder: Path, patience_s: float) -> None:
+        """Start the server, with a certificate that the route trusts."""
+        certificate, key = make_certificate(folder)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        (folder / "mailgun-key").write_text(self.key)
+        (folder / "mailgun-key").chmod(0o600)
+        self.server = MailgunServer(context, self.key, self.domain)
+        await self.server.start()
+        self.adapter = MailgunAdapter(Secrets(folder), connect_s=patience_s, answer_s=patience_s)
+        self.call = RouteCall(
+            RouteId("g"),
+            "mailgun",
+            secret_ref="file:mailgun-key",
+            ca_file_ref=f"file:{certificate.name}",
+            options={"domain": self.domain, "base_url": f"https://127.0.0.1:{self.server.port}"},
+        )
+
+    async def stop(self) -> None:
+        """Hang up on both sides."""
+        await self.adapter.close()
+        await self.server.stop()
+
+    def refuse(self, stage: Stage, code: int, text: str) -> None:
+        """Answer the request with this status and text."""
+        self.server.script["verdict"] = Answer(code, text)
+
+    def trouble(self, trouble: Trouble) -> None:
+        """Put the trouble into the script."""
+        if trouble is NOBODY_LISTENS:
+            self.server.stop_listening()
+            return
+        step, how = MAILGUN_SCRIPTS[trouble]
+        self.server.script[step] = how
+
+    def vanish(self) -> None:
+        """Reset all connections."""
+        self.server.hang_up()
+
+    def relent(self) -> None:
+        """Forget the script."""
+        self.server.script.clear()
+
+    def arrived(self) -> Sequence[Arrived]:
+        """Return the messages that were queued."""
+        return [Arrived(kept.sender, ",".join(kept.recipients), kept.raw) for kept in self.server.kept]
+
+    async def all_but_the_last_word(self, mail: Mail) -> None:
+        """A connection with TLS, and not an octet of the request on it."""
+        await until(lambda: self.server.connections > 0)
+
+    async def note_claim(self) -> None:
+        """Remember how many requests the server was told."""
+        self._told_before_claim = len(self.server.told)
+
+    def steps_after_claim(self) -> Sequence[str]:
+        """Return the requests after that."""
+        return [] if self._told_before_claim is None else self.server.told[self._told_before_claim :]
+
+
+BENCHES: Mapping[str, Callable[[], Bench]] = {"smtp": SmtpBench, "mailgun": MailgunBench, "memory": MemoryBench}

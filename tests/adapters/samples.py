@@ -41,4 +41,4 @@ def raw_of(request: SendRequest, sender: Sender = SENDER, token: str = TOKEN) ->
 def mail_of(request: SendRequest | None = None, token: str = TOKEN) -> Mail:
     """Return the mail of a request as the hands make it."""
     request = request or request_of()
-    return Mail(envelope_sender(SENDER, token), envelope_recipient(request.to), raw_of(request, token=token))
+    return Mail(envelope_sender(SENDER, token), envelope_recipient(request.to), raw_of(request, token=token), token)

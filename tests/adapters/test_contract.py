@@ -131,7 +131,7 @@ async def test_a_refusal_says_stage_and_reply_and_nothing_arrives(bench: Bench, 
     assert (reply.provider, reply.stage, reply.code) == (bench.call.provider, stage, code)
     assert (reply.enhanced, reply.text) == (f"{code // 100}.7.1", "not today")
     assert bench.arrived() == []
-    assert claim.times == (1 if stage == "dot" else 0)
+    assert claim.times == (1 if stage in ("dot", "request") else 0)
 
 
 @refusals(421)

@@ -1,0 +1,99 @@
+"""What the ways out cost on this machine: mails a second through each adapter, to a server that only says yes."""
+
+import asyncio
+import multiprocessing
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from adapters.interface import Mail
+from adapters.mail.mailgun import MailgunAdapter
+from adapters.secrets import Secrets
+from schemas.ids import RouteId
+from schemas.sending import Accepted, RouteCall
+
+AT_ONCE = 32
+TOKEN = "abcdefghijklmnopqrstuvwxyz234567abcdefg"
+RAW = (
+    b"From: bob@firm.test\r\nTo: anna@customer.test\r\nSubject: Hello\r\n\r\n"
+    + b"Hello Anna, a line of the text.\r\n" * 100
+)
+
+
+def mailgun_rate(seconds: float) -> float:
+    """Return the mails a second that messages.mime takes, over kept connections of plain HTTP.
+
+    TLS costs one handshake a connection on top; what Mailgun itself needs for an answer is left out.
+    """
+    with _saying_yes(b'{"id": "<1@firm.test>", "message": "Queued. Thank you."}') as port, TemporaryDirectory() as name:
+        key = Path(name) / "key"
+        key.touch(0o600)
+        key.write_text("key-of-the-bench")
+        options = {"domain": "firm.test", "base_url": f"http://127.0.0.1:{port}"}
+        call = RouteCall(RouteId("bench"), "mailgun", secret_ref="file:key", options=options)
+        return asyncio.run(_mailgun_mails(call, Path(name), seconds)) / seconds
+
+
+async def _mailgun_mails(call: RouteCall, folder: Path, seconds: float) -> int:
+    adapter = MailgunAdapter(Secrets(folder))
+    mail = Mail("bob@firm.test", "anna@customer.test", RAW, TOKEN)
+    end = time.monotonic() + seconds
+
+    async def yes() -> bool:
+        return True
+
+    async def one_after_the_other() -> int:
+        taken = 0
+        while time.monotonic() < end:
+            outcome = await adapter.submit(call, mail, yes)
+            if not isinstance(outcome, Accepted):
+                raise RuntimeError(f"the bench's own server gave {outcome}")
+            taken += 1
+        return taken
+
+    taken = await asyncio.gather(*(one_after_the_other() for _lane in range(AT_ONCE)))
+    await adapter.close()
+    return sum(taken)
+
+
+# ── a server that says yes, in a process of its own ──────────────────────────────────────────────
+
+
+@contextmanager
+def _saying_yes(body: bytes) -> Iterator[int]:
+    """Yield the port of a server that answers every request with 200 and this body."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(body, theirs), daemon=True)
+    process.start()
+    try:
+        yield ours.recv()
+    finally:
+        process.terminate()
+        process.join()
+        ours.close()
+        theirs.close()
+
+
+def _serve(body: bytes, port: Connection) -> None:
+    asyncio.run(_say_yes(body, port))
+
+
+async def _say_yes(body: bytes, port: Connection) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+                await reader.readexactly(int(length.partition(b":")[2]))
+                writer.write(answer)
+        except (asyncio.IncompleteReadError, OSError):
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port.send(server.sockets[0].getsockname()[1])
+    await server.serve_forever()
