@@ -11,7 +11,15 @@ from typing import Any, Literal
 import msgspec
 
 from adapters.catalogue import PROVIDERS
-from schemas.fleet import EVERY_BASIS, ClientDeclared, DomainDeclared, MailboxDeclared, Pace, RouteDeclared
+from schemas.fleet import (
+    EVERY_BASIS,
+    WITH_CONSENT,
+    ClientDeclared,
+    DomainDeclared,
+    MailboxDeclared,
+    Pace,
+    RouteDeclared,
+)
 from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, RouteId
 from schemas.registry import Fact
 from schemas.requests import is_id
@@ -20,6 +28,8 @@ from streams.delivery.identity import AddressInvalid, normalise
 from streams.fleet.pace import ZoneUnknown, zone
 
 Declared = ClientDeclared | DomainDeclared | RouteDeclared | MailboxDeclared
+CONSENT_ONLY = ("ses", "mailgun")
+"""Amazon's and Sinch's policies forbid mail that nobody asked for (AWS SES FAQ on enforcement; Sinch AUP 1b-1d)."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 CSV_COLUMNS = ("client", "mailbox", "daily_quota", "routes", "secret", "name", "username")
 
@@ -37,7 +47,7 @@ class _Way(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     max_connections: int = 5
     ceiling_24h: int = 0
     ceiling_per_second: float = 0.0
-    accepts_basis: tuple[BasisType, ...] = EVERY_BASIS
+    accepts_basis: tuple[BasisType, ...] = ()  # none named: what the provider's own policy allows
     monthly_usd: float = 0.0
     per_thousand_usd: float = 0.0
     options: dict[str, str] = {}
@@ -69,6 +79,7 @@ class _Client(msgspec.Struct, forbid_unknown_fields=True):
     campaigns: list[str]
     postal_address: str
     unsubscribe_url: str = ""
+    without_consent_in: tuple[str, ...] = ("US", "GB")
     pace: dict[str, Any] = {}
     routes: dict[str, dict[str, Any]] = {}
     domains: list[str | _Domain] = []
@@ -186,6 +197,7 @@ class _Reading:
             client.postal_address,
             self._pace(where, {**self._file.pace, **client.pace}),
             client.unsubscribe_url,
+            tuple(country.upper() for country in client.without_consent_in),
         )
 
     def _pace(self, where: str, values: dict[str, Any]) -> Pace:
@@ -239,7 +251,7 @@ class _Reading:
             max_connections=max(1, int(way.max_connections * part)),
             ceiling_24h=max(1, int(way.ceiling_24h * part)) if way.ceiling_24h else 0,
             ceiling_per_second=way.ceiling_per_second * part,
-            accepts_basis=(share.accepts_basis if share is not None else ()) or way.accepts_basis,
+            accepts_basis=(share.accepts_basis if share is not None else ()) or way.accepts_basis or _allowed(way),
             account="" if share is None else share.account,
             shared_with=tuple(ClientId(c) for c in others),
             monthly_usd=round(way.monthly_usd * part, 2),
@@ -341,6 +353,11 @@ class _Reading:
 def _lower(domain: _Domain) -> _Domain:
     """Return the domain as mailboxes are matched to it."""
     return msgspec.structs.replace(domain, name=domain.name.lower())
+
+
+def _allowed(way: _Way) -> tuple[BasisType, ...]:
+    """What a provider's own policy allows, unless the operator names another choice (email law is another gate)."""
+    return WITH_CONSENT if way.provider in CONSENT_ONLY else EVERY_BASIS
 
 
 def key_of(fact: Declared) -> tuple[str, str]:

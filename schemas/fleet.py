@@ -9,6 +9,7 @@ from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, RouteI
 from schemas.sending import BasisType
 
 StopScope = Literal["all", "client", "campaign", "domain"]
+WITH_CONSENT: tuple[BasisType, ...] = ("express_consent", "existing_customer", "transactional")
 EVERY_BASIS: tuple[BasisType, ...] = ("express_consent", "existing_customer", "transactional", "legitimate_interest")
 
 
@@ -37,6 +38,7 @@ class ClientDeclared(msgspec.Struct, frozen=True, omit_defaults=True):
     postal_address: str
     pace: Pace
     unsubscribe_url: str = ""
+    without_consent_in: tuple[str, ...] = ("US", "GB")  # countries (ISO 3166) where legitimate interest is enough
     active: bool = True
 
 

@@ -115,6 +115,7 @@ def _send(record: Record, data: dict[str, Any], topic_id: str, key: bytes) -> Se
             "basis.evidence": request.basis.evidence,
         }
     )
+    _check_placeholders(request)
     expires_at = _expiry(request, record.at)
     return SendRequested(
         ref=SendRef(request.client, request.send_id, recipient_of(address, key)),
@@ -133,6 +134,16 @@ def _send(record: Record, data: dict[str, Any], topic_id: str, key: bytes) -> Se
         entity_type=request.entity_type,
         list_id=request.list_id,
     )
+
+
+def _check_placeholders(request: SendRequest) -> None:
+    """Raise Rejected for a mail without the sender's address or a way out (CAN-SPAM, RFC 8058, GDPR 21)."""
+    if request.basis.type == "transactional":
+        return
+    for what, text in (("text", request.text), ("html", request.html)):
+        for name in ("{{unsubscribe_url}}", "{{postal_address}}"):
+            if name not in text and (text or what == "text"):
+                raise Rejected("policy", f"{what} lacks {name}, which every mail that is not transactional needs")
 
 
 def _digest(data: dict[str, Any]) -> str:

@@ -47,6 +47,7 @@ from schemas.sending import (
     Ticked,
 )
 from streams.fleet.choose import plan
+from streams.fleet.compliance import objection
 from streams.fleet.pace import gap
 from streams.fleet.retry import again_at
 from streams.fleet.routes import is_its_own, pause_after
@@ -100,6 +101,9 @@ def admitted(state: FleetState, fact: SendAdmitted, _at: datetime) -> list[Fact]
         return [SendTurnedAway(ref, request.content, "unknown_client", f"no client {ref.client} is declared")]
     if request.campaign not in client.declared.campaigns:
         return [SendTurnedAway(ref, request.content, "unknown_campaign", f"no campaign {request.campaign}")]
+    against = objection(client.declared, state.accepted_bases(ref.client), request)
+    if against:
+        return [SendTurnedAway(ref, request.content, "policy", against)]
     early = state.cancelled_early(_id(ref))
     if early is not None:
         return [SendQueued(request), CancelOrdered(ref, early.by)]

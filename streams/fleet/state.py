@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
+from schemas.fleet import EVERY_BASIS, ClientDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
 from schemas.ids import ClientId, DomainName, MailboxAddress, Recipient, RouteId, SendId
-from schemas.sending import SendRequested, SendState, WaitLimit
+from schemas.sending import BasisType, SendRequested, SendState, WaitLimit
 from streams.fleet.queues import Boxes, SendQueue, Waiting
 from streams.log.rows import RowKey, Rows
 
@@ -129,6 +129,7 @@ class FleetState:
         self._sends: dict[ClientId, SendQueue] = defaultdict(SendQueue)
         self._boxes: dict[ClientId, Boxes] = defaultdict(Boxes)
         self._names: dict[ClientId, dict[MailboxAddress, None]] = defaultdict(dict)
+        self._ways: dict[ClientId, dict[RowKey, None]] = defaultdict(dict)
         self._at_work: dict[tuple[ClientId, RouteId], set[MailboxAddress]] = defaultdict(set)
         self.lapse: list[tuple[datetime, str]] = []  # (expires_at, backlog id)
         self.tell: list[tuple[datetime, str]] = []  # (when to say why it waits, backlog id)
@@ -136,7 +137,7 @@ class FleetState:
         for key, row in rows.all():
             self._rows[key] = row
         for key, row in self._rows.items():
-            if isinstance(row, BacklogRow | MailboxRow):
+            if isinstance(row, BacklogRow | MailboxRow | RouteRow):
                 self._index(key, None, row)
 
     # ── rows ─────────────────────────────────────────────────────────────────────────────────────
@@ -187,7 +188,13 @@ class FleetState:
 
     def routes_of(self, client: ClientId) -> list[RouteRow]:
         """The client's routes."""
-        return [r for k, r in self._rows.items() if isinstance(r, RouteRow) and r.declared.client == client]
+        found = (self._rows.get(key) for key in self._ways[client])
+        return [row for row in found if isinstance(row, RouteRow)]
+
+    def accepted_bases(self, client: ClientId) -> set[BasisType]:
+        """The consent bases that some route of the client takes; all while no route is declared yet."""
+        ways = [row.declared for row in self.routes_of(client) if row.declared.active]
+        return {basis for way in ways for basis in way.accepts_basis} if ways else set(EVERY_BASIS)
 
     def mailbox(self, mailbox: str) -> MailboxRow | None:
         """The mailbox's row."""
@@ -243,6 +250,8 @@ class FleetState:
                 self._index_send(key[1], before, row)
             case MailboxRow():
                 self._index_mailbox(row)
+            case RouteRow():
+                self._ways[row.declared.client][key] = None
             case ClientRow() | DomainRow() | StopRow():
                 if before is not None and _rules_of(before) == _rules_of(row):
                     return  # only counts changed

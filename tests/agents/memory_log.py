@@ -172,7 +172,7 @@ class Worker:
             "send_id": send_id,
             "to": "rita@example.test",
             "subject": "Hello",
-            "text": "Hello Rita",
+            "text": "Hello Rita\n{{unsubscribe_url}}\n{{postal_address}}\n",
             "basis": {"type": "express_consent", "source": "form", "captured_at": "2026-01-01T00:00:00Z"},
         }
         raw = json.dumps({"type": "send", "v": 1, "data": {**data, **changes}}).encode()

@@ -26,11 +26,13 @@ SEND: dict[str, Any] = {
     "send_id": "s1",
     "to": "Rita.Reader@Example.test",
     "subject": "Hello",
-    "text": "Hello Rita",
+    "text": "Hello Rita\n{{unsubscribe_url}}\n{{postal_address}}\n",
     "basis": {"type": "express_consent", "source": "form", "captured_at": "2026-01-01T00:00:00Z"},
 }
 REASONS = get_args(RefusedReason)
 GONE = object()
+
+FOOTER = "\n{{unsubscribe_url}}\n{{postal_address}}\n"
 
 
 def read(raw: bytes | None, offset: int = 7) -> tuple[Topic, bytes, Fact]:
@@ -89,7 +91,7 @@ def test_an_honest_repetition_has_the_same_content_and_another_place() -> None:
     first, again = requested(asks()), requested(asks(), offset=8)
     assert first.content_sha256 == again.content_sha256
     assert first.content != again.content
-    assert requested(asks(text="other")).content_sha256 != first.content_sha256
+    assert requested(asks(text="other" + FOOTER)).content_sha256 != first.content_sha256
 
 
 def test_the_order_of_fields_is_no_content() -> None:
@@ -257,9 +259,19 @@ def test_without_a_basis_nobody_may_be_written_to(basis: object) -> None:
 
 
 def test_a_request_over_the_limit_is_too_large_and_one_at_the_limit_is_not() -> None:
-    spare = MAX_MESSAGE_BYTES - len(asks(text=""))
-    assert rejected(asks(text="x" * (spare + 1))).reason == "too_large"
-    assert requested(asks(text="x" * spare)).content.size_bytes == MAX_MESSAGE_BYTES
+    spare = MAX_MESSAGE_BYTES - len(asks(text=FOOTER))
+    assert rejected(asks(text="x" * (spare + 1) + FOOTER)).reason == "too_large"
+    assert requested(asks(text="x" * spare + FOOTER)).content.size_bytes == MAX_MESSAGE_BYTES
+
+
+@pytest.mark.parametrize("name", ["{{unsubscribe_url}}", "{{postal_address}}"])
+def test_what_the_law_asks_of_every_mail_must_be_in_it_unless_it_is_transactional(name: str) -> None:
+    less = FOOTER.replace(name, "")
+    for fields in ({"text": less}, {"html": f"<p>{less}</p>"}):
+        refused = rejected(asks(**fields))
+        assert (refused.reason, name in refused.detail) == ("policy", True)
+    basis = {"type": "transactional", "source": "order 7", "captured_at": "2026-01-15T09:00:00Z"}
+    assert requested(asks(text=less, basis=basis))
 
 
 def test_an_answer_tells_no_address() -> None:

@@ -122,7 +122,11 @@ class FleetStory:
 
     def client(self, name: str, *campaigns: str, pace: Pace = FAST) -> None:
         """Declare a client."""
-        self.sees(ClientDeclared(ClientId(name), tuple(CampaignId(c) for c in campaigns or ("all",)), "Street 1", pace))
+        self.sees(
+            ClientDeclared(
+                ClientId(name), tuple(CampaignId(c) for c in campaigns or ("all",)), "Street 1", pace, "https://u.test/"
+            )
+        )
 
     def domain(self, client: str, name: str, daily_quota: int = 0) -> None:
         """Declare a domain."""
@@ -185,6 +189,7 @@ class FleetStory:
                     not_before,
                     thread_id,
                     priority,
+                    "US",
                 )
             )
         )

@@ -658,7 +658,7 @@ def test_a_cancel_by_send_id_goes_to_the_recipients_partition() -> None:
 def test_a_cancel_by_thread_or_campaign_goes_to_each_send_that_has_not_started(ask: CancelRequested) -> None:
     bolt = ClientId("bolt")
     led = fleet(mailbox(), mailbox(BERT)).given(client(name=bolt))
-    led.given(ClientDeclared(ACME, (CampaignId("news"), CampaignId("x")), "", ALL_DAY))
+    led.given(ClientDeclared(ACME, (CampaignId("news"), CampaignId("x")), "", ALL_DAY, "https://u.test/"))
     admit(led, request("done", thread_id="t1"))
     led.given(was_accepted(one(led, NOW)))
     admit(led, request("out", thread_id="t1"))

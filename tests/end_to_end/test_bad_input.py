@@ -20,7 +20,7 @@ GOOD: dict[str, Any] = {
     "campaign": "all",
     "to": "person@company.test",
     "subject": "Hello",
-    "text": "Hello",
+    "text": "Hello\n{{unsubscribe_url}}\n{{postal_address}}\n",
     "basis": BASIS,
 }
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

@@ -39,7 +39,8 @@ def fleet_text(
         names = ", ".join(f'"box{n}"' for n in range(mailboxes // len(clients)))
         lines += [
             f"[clients.{client}]",
-            f'campaigns = ["all"]\npostal_address = "Street 1"\ndomains = ["{client}.test"]',
+            'campaigns = ["all"]\npostal_address = "Street 1"\nunsubscribe_url = "https://u.test/"',
+            f'domains = ["{client}.test"]',
             f"[clients.{client}.routes.own]",
             f'provider = "smtp"\nport = {(routes or {}).get(client, 0)}\nca_file = "receiver-ca.pem"',
             f"max_connections = {connections}",
@@ -62,7 +63,7 @@ def requests(count: int, clients: tuple[str, ...] = ("acme", "birch"), first: in
                 "send_id": f"s{n}",
                 "to": f"person{n}@company{n % 30}.test",
                 "subject": f"Number {n}",
-                "text": "Hello\n",
+                "text": "Hello\n{{unsubscribe_url}}\n{{postal_address}}\n",
                 "basis": {"type": "express_consent", "source": "test", "captured_at": "2026-01-01T00:00:00Z"},
             },
         }
