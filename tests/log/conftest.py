@@ -1,5 +1,6 @@
 """A small stage of its own on the run's broker."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,7 +14,8 @@ async def world(kafka: EmbeddedKafka, topic_prefix: str) -> AsyncIterator[World]
     """A world of one partition."""
     made = World(kafka.bootstrap, topic_prefix)
     yield made
-    await made.close()
+    async with asyncio.timeout(20):
+        await made.close()
 
 
 @pytest.fixture
@@ -21,4 +23,5 @@ async def wide_world(kafka: EmbeddedKafka, topic_prefix: str) -> AsyncIterator[W
     """A world of two partitions."""
     made = World(kafka.bootstrap, topic_prefix, partitions=2)
     yield made
-    await made.close()
+    async with asyncio.timeout(20):
+        await made.close()

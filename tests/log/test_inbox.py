@@ -43,6 +43,9 @@ async def test_control_markers_are_legal_gaps(world: World) -> None:
     offsets = [r.offset for r in await world.records(world.places.inputs)]
     _, end = await world.reader.bounds(world.places.inputs, 0)
     assert (offsets, end) == ([0, 2, 4], 6), "a marker stands behind each record"
+    async with asyncio.timeout(8):
+        only_a_marker = [chunk async for chunk in world.reader.read(world.places.inputs, 0, 5, 6)]
+    assert [record for chunk in only_a_marker for record in chunk] == []
     owner = await world.owner("owner").begin()
     async with asyncio.timeout(20):
         await owner.take(0, 4)

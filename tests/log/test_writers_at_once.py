@@ -109,3 +109,33 @@ async def test_equal_keys_in_two_partitions_are_two_rows(wide_world: World) -> N
     assert (owner.tallies(0), owner.tallies(1)) == ({"same": ("a", "b")}, {"same": ("c",)})
     for number in (0, 1):
         await wide_world.agrees(owner, partition=number)
+
+
+@pytest.mark.parametrize("step", ["append", "forward"])
+async def test_while_one_step_of_a_partition_stands_nothing_else_of_it_is_decided(wide_world: World, step: str) -> None:
+    await wide_world.put("i0", "i1", partition=0)
+    await wide_world.put("j0", partition=1)
+    owner = await wide_world.owner("owner").begin_fleet()
+    topic = wide_world.places.journal if step == "append" else wide_world.prefix + OTHERS.name
+    hold = owner.writer.hold("before", topic)
+    first = asyncio.create_task(owner.take(0))
+    async with asyncio.timeout(10):
+        await hold.reached.wait()
+    others = [
+        asyncio.create_task(owner.take(1)),
+        asyncio.create_task(owner.tick()),
+        asyncio.create_task(_ask(owner)),
+    ]
+    await owner.take(0, partition=1)
+    done, _ = await asyncio.wait(others, timeout=0.3)
+    assert not done
+    assert len(await wide_world.entries(0)) == (0 if step == "append" else 1)
+    hold.go.set()
+    await asyncio.gather(first, *others)
+    wide_world.given[0].append("asked")
+    for number in (0, 1):
+        await wide_world.agrees(owner, partition=number)
+
+
+async def _ask(owner: Owner) -> None:
+    assert await owner.partition(0).ask(order("asked")) is not None
