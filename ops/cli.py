@@ -7,7 +7,7 @@ import psycopg
 from confluent_kafka import KafkaException
 from rich.console import Console
 
-from ops.commands import bench, doctor, fleet, log, sends, up
+from ops.commands import bench, doctor, fleet, log, routes, sends, up
 from ops.commands.sends import RequestFileWrong
 from ops.embedded import CannotStart
 from ops.fleet_file import FleetFileWrong
@@ -47,6 +47,7 @@ for command in (
     fleet.stop,
     fleet.start,
     sends.dead_letters,
+    routes.test_send,
     doctor.doctor,
     log.verify,
     log.replay,

@@ -31,6 +31,7 @@ class SendRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     to_name: str = ""
     from_name: str = ""
     thread_id: str = ""
+    mailbox: str = ""  # the one mailbox that must carry it; any, when none is named
     headers: dict[str, str] = {}
     not_before: datetime | None = None
     expires_at: datetime | None = None

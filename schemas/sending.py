@@ -67,7 +67,7 @@ WaitLimit = Literal[
     "mailbox_out",
     "domain_out",
     "company_spread",
-    "thread_mailbox",  # a follow-up waits for the mailbox that began its thread
+    "thread_mailbox",  # it waits for the mailbox that began its thread, or that it names
     "basis",  # no route that is in use takes this consent basis
     "stopped",
     "no_mailbox",
@@ -185,6 +185,7 @@ class SendRequested(msgspec.Struct, frozen=True, omit_defaults=True):
     recipient_country: str = ""
     entity_type: str = ""
     list_id: str = ""
+    mailbox: MailboxAddress = MailboxAddress("")  # the one that must carry it
 
 
 class RequestRejected(msgspec.Struct, frozen=True):

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +14,16 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.table import Table
 
+from adapters.catalogue import PROVIDERS
+from adapters.interface import RouteUnfit
 from adapters.secrets import SecretMissing, Secrets
 from ops.commands.settings import settings as settings_of
 from ops.fleet_plan import known
 from projections.migrate import scripts
 from schemas.fleet import MailboxDeclared, RouteDeclared
 from streams.app import ROLES, all_topics, places_of
+from streams.fleet.choose import call_of
+from streams.fleet.state import MailboxRow, RouteRow
 from streams.log.kafka import LogUnreachable
 from streams.log.topics import TopicsWrong, describe
 from streams.settings import SettingMissing, Settings
@@ -72,15 +75,19 @@ def _disk(settings: Settings) -> str:
     return f"{free:.0f} GB free at {folder}"
 
 
-def _route(way: RouteDeclared) -> str:
-    """Connect without sending mail."""
-    try:
-        with socket.create_connection((way.host, way.port), timeout=5):
-            return f"{way.host}:{way.port} answers"
-    except OSError as error:
-        raise SettingMissing(
-            f"{way.host}:{way.port} does not answer ({error}): is it up, and is the port open?"
-        ) from error
+def _route(settings: Settings, way: RouteDeclared, box: MailboxDeclared | None) -> str:
+    """Try the route as one of its mailboxes, without sending mail."""
+    if box is None:
+        raise RouteUnfit("no mailbox uses it")
+    adapter = PROVIDERS[way.provider](Secrets(settings.secrets_folder))
+
+    async def tried() -> str:
+        try:
+            return await adapter.check(call_of(MailboxRow(box), RouteRow(way)))
+        finally:
+            await adapter.close()
+
+    return asyncio.run(tried())
 
 
 def _secrets(settings: Settings, boxes: list[MailboxDeclared]) -> str:
@@ -110,8 +117,9 @@ def look(settings: Settings) -> list[Finding]:
     boxes = [fact for fact in fleet if isinstance(fact, MailboxDeclared)]
     found.append(_try("secrets", lambda: _secrets(settings, boxes)))
     for way in fleet:
-        if isinstance(way, RouteDeclared) and way.host:
-            found.append(_try(f"route {way.client}/{way.route}", partial(_route, way)))
+        if isinstance(way, RouteDeclared):
+            box = next((b for b in boxes if b.client == way.client and way.route in b.routes), None)
+            found.append(_try(f"route {way.client}/{way.route}", partial(_route, settings, way, box)))
     if not boxes:
         found.append(Finding("fleet", False, "no mailbox is declared: run `mailfleet apply FLEET.toml`"))
     return found
@@ -120,7 +128,7 @@ def look(settings: Settings) -> list[Finding]:
 def _try(what: str, question: Callable[[], str]) -> Finding:
     try:
         return Finding(what, True, question())
-    except (TopicsWrong, SettingMissing, LogUnreachable, psycopg.Error, OSError) as error:
+    except (TopicsWrong, SettingMissing, RouteUnfit, LogUnreachable, psycopg.Error, OSError) as error:
         return Finding(what, False, str(error).strip())
     except KafkaException as error:
         return Finding(what, False, f"{error.args[0].str()}: is KAFKA_BROKERS right and the broker up?")

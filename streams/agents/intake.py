@@ -20,6 +20,7 @@ from adapters.interface import without_addresses
 from adapters.message import HeaderInvalid, check_headers
 from schemas import registry
 from schemas.envelope import Envelope, Origin, Unreadable, to_wire
+from schemas.ids import MailboxAddress
 from schemas.metrics import REQUESTS
 from schemas.registry import Fact
 from schemas.requests import MAX_MESSAGE_BYTES, CancelRequest, SendRequest, asked, is_id, who_asks
@@ -111,6 +112,7 @@ def _send(record: Record, data: dict[str, Any], topic_id: str, key: bytes) -> Se
             "recipient_country": request.recipient_country,
             "entity_type": request.entity_type,
             "list_id": request.list_id,
+            "mailbox": request.mailbox,
             "basis.source": request.basis.source,
             "basis.evidence": request.basis.evidence,
         }
@@ -133,6 +135,7 @@ def _send(record: Record, data: dict[str, Any], topic_id: str, key: bytes) -> Se
         recipient_country=request.recipient_country,
         entity_type=request.entity_type,
         list_id=request.list_id,
+        mailbox=MailboxAddress(request.mailbox.strip().lower()),
     )
 
 

@@ -116,9 +116,8 @@ class _Plan:
             row = self._state.waits(place.id)
             if row is None or row.request is None or row.attempt != place.attempt:
                 continue
-            stay = row.stay_with or self._state.thread_mailbox(client, row.request.thread_id)
-            box = self._state.mailbox(stay) if stay else None
-            if box is not None and box.declared.active:
+            stay = self._state.must_carry(row)
+            if stay:
                 queue.put_sticky(stay, place)
             else:
                 queue.put_due(row.request.campaign, place)
@@ -419,9 +418,8 @@ def limit_of(state: FleetState, row: BacklogRow, at: datetime) -> tuple[WaitLimi
     free_at = state.company_free_at(client, company) if company else at
     if free_at > at:
         return "company_spread", free_at
-    stay = row.stay_with or state.thread_mailbox(client, request.thread_id)
-    box = state.mailbox(stay) if stay else None
-    if box is not None and box.declared.active:
+    box = state.mailbox(state.must_carry(row))
+    if box is not None:
         return "thread_mailbox", max(box.free_at, box.out_until or box.free_at)
     return _limit_of_client(state, client, request.basis.type, at)
 

@@ -101,6 +101,9 @@ def admitted(state: FleetState, fact: SendAdmitted, _at: datetime) -> list[Fact]
         return [SendTurnedAway(ref, request.content, "unknown_client", f"no client {ref.client} is declared")]
     if request.campaign not in client.declared.campaigns:
         return [SendTurnedAway(ref, request.content, "unknown_campaign", f"no campaign {request.campaign}")]
+    box = state.mailbox(request.mailbox) if request.mailbox else None
+    if request.mailbox and (box is None or box.declared.client != ref.client or not box.declared.active):
+        return [SendTurnedAway(ref, request.content, "invalid", f"{request.mailbox} is no mailbox of the client's")]
     against = objection(client.declared, state.accepted_bases(ref.client), request)
     if against:
         return [SendTurnedAway(ref, request.content, "policy", against)]

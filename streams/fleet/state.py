@@ -209,6 +209,17 @@ class FleetState:
         box = self.mailbox(row.mailbox)
         return row.mailbox if box is not None and box.declared.active else MailboxAddress("")
 
+    def must_carry(self, row: BacklogRow) -> MailboxAddress:
+        """The one mailbox that must carry the send: named, greylisted there, or its thread's; "" for any."""
+        if row.request is None:
+            return MailboxAddress("")
+        if row.request.mailbox:
+            return row.request.mailbox
+        box = self.mailbox(row.stay_with) if row.stay_with else None
+        if box is not None and box.declared.active:
+            return row.stay_with
+        return self.thread_mailbox(row.request.ref.client, row.request.thread_id)
+
     def company_free_at(self, client: ClientId, company: DomainName) -> datetime:
         """When the client may write to the company again."""
         row = self._rows.get(("company", f"{client}/{company}"))

@@ -171,6 +171,7 @@ class FleetStory:
         domain: str = "gmail.com",
         thread_id: str = "",
         basis: BasisType = "express_consent",
+        mailbox: str = "",
     ) -> SendRef:
         """Admit a send."""
         ref = SendRef(ClientId(client), SendId(send_id), Recipient(f"{send_id:0>64}"))
@@ -190,6 +191,7 @@ class FleetStory:
                     thread_id,
                     priority,
                     "US",
+                    mailbox=MailboxAddress(mailbox),
                 )
             )
         )

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.fleet import AccountTripped, RouteRecovered, RouteTripped, StartOrdered, StopOrdered
 from schemas.ids import ClientId, MailboxAddress, SendId
-from schemas.sending import CancelRequested, SendAssigned, SendLapsed
+from schemas.sending import CancelRequested, SendAssigned, SendLapsed, SendTurnedAway
 from tests.decisions.fleet_story import FAST, START, FleetStory, accept, no_connection, refuse
 
 
@@ -341,3 +341,19 @@ def test_a_mailbox_declared_anew_with_a_larger_quota_sends_at_once() -> None:
     story.tick(10)
     assert len(story.assigned) == 3
     assert all(isinstance(a, SendAssigned) for _, a in story.assigned)
+
+
+def test_a_send_that_names_its_mailbox_leaves_from_it_or_not_at_all() -> None:
+    story = FleetStory()
+    story.fleet("acme", 5)
+    story.ask("acme", "named", mailbox="box3@acme.test")
+    story.tick(2)
+    assert [a.sender.mailbox for _, a in story.assigned] == ["box3@acme.test"]
+    story.ask("acme", "strange", mailbox="box3@birch.test")
+    assert [f.reason for f in story.decided(SendTurnedAway) if isinstance(f, SendTurnedAway)] == ["invalid"]
+    row = story.state.mailbox(MailboxAddress("box3@acme.test"))
+    assert row is not None
+    story.ask("acme", "later", mailbox="box3@acme.test", not_before=story.now + timedelta(seconds=2))
+    story.sees(msgspec.structs.replace(row.declared, active=False))
+    story.tick(10)
+    assert len(story.assigned) == 1
