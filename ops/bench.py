@@ -1,9 +1,10 @@
 """Measures what the fleet's mind costs: planning per send, for fleets of different sizes."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+from ops.journals import Nowhere
 from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, Pace, RouteDeclared
 from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, Recipient, RouteId, SendId, TopicId
 from schemas.registry import Fact
@@ -15,25 +16,12 @@ BEGIN = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 CLIENT = ClientId("acme")
 
 
-class _NoStore:
-    def get(self, _key: bytes) -> bytes | None:
-        """Nothing is stored."""
-        return None
-
-    def items(self, _partition: int) -> Iterable[tuple[bytes, bytes]]:
-        """Nothing is stored."""
-        return ()
-
-    async def write(self, _partition: int, _rows: Mapping[bytes, bytes]) -> None:
-        """Nothing is kept."""
-
-
 class _Partition:
     """One fleet partition without a log."""
 
     def __init__(self) -> None:
         self.mind = FleetMind()
-        self.rows = Rows(_NoStore(), 0, self.mind.row_types)
+        self.rows = Rows(Nowhere(), 0, self.mind.row_types)
         self.state = self.mind.open(self.rows)
         self.seq = 0
 

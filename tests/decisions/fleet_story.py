@@ -1,10 +1,11 @@
 """A fleet partition that lives through a story: declared, asked, ticked each second, its attempts settled."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from ops.journals import Nowhere
 from schemas.fleet import (
     ClientDeclared,
     DomainDeclared,
@@ -48,21 +49,6 @@ FAST = Pace(
     company_gap_seconds=0,
 )
 Settle = Callable[[SendAssigned], Fact]
-
-
-class NoRows:
-    """A store without rows."""
-
-    def get(self, _key: bytes) -> bytes | None:
-        """Nothing is stored."""
-        return None
-
-    def items(self, _partition: int) -> Iterable[tuple[bytes, bytes]]:
-        """Nothing is stored."""
-        return ()
-
-    async def write(self, _partition: int, _rows: Mapping[bytes, bytes]) -> None:
-        """Nothing is kept."""
 
 
 def accept(assigned: SendAssigned) -> Fact:
@@ -113,7 +99,7 @@ class FleetStory:
     journal: list[tuple[datetime, Fact]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.rows = Rows(NoRows(), 0, self.mind.row_types)
+        self.rows = Rows(Nowhere(), 0, self.mind.row_types)
         self.state: FleetState = self.mind.open(self.rows)
         self._seq = 0
         self._out: list[tuple[datetime, Fact]] = []

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from ops.journals import Nowhere
 from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, Recipient, RouteId, SendId, TopicId
 from schemas.registry import Fact
 from schemas.sending import (
@@ -35,27 +36,12 @@ REFUSED_CLAIM = NotSent("claim", "the claim was refused")
 TAKEN = Accepted("4XyZ12", Reply("smtp", "dot", 250, "2.0.0", "Ok"))
 
 
-class Nothing:
-    """A store without rows: what is folded lies over it."""
-
-    def get(self, _key: bytes) -> bytes | None:
-        """Nothing is stored."""
-        return None
-
-    def items(self, _partition: int) -> list[tuple[bytes, bytes]]:
-        """Nothing is stored."""
-        return []
-
-    async def write(self, _partition: int, _rows: object) -> None:
-        """Nothing is kept."""
-
-
 class Life:
     """One partition of the delivery stage: sees facts, folds what it decides."""
 
     def __init__(self) -> None:
         self.mind = DeliveryMind()
-        self.rows = Rows(Nothing(), 0, self.mind.row_types)
+        self.rows = Rows(Nowhere(), 0, self.mind.row_types)
         self.state: DeliveryState = self.mind.open(self.rows)
         self.seq = 0
 
