@@ -46,7 +46,7 @@ def planning(mailboxes: int, sends: int) -> float:
     partition = _Partition()
     domain, route = DomainName("acme.test"), RouteId("own")
     declared: list[Fact] = [
-        ClientDeclared(CLIENT, (CampaignId("all"),), "Street 1", Pace()),
+        ClientDeclared(CLIENT, (CampaignId("all"),), "Street 1", Pace(), "https://u.acme.test/"),
         DomainDeclared(CLIENT, domain),
         RouteDeclared(CLIENT, route, "smtp", "127.0.0.1", 25, max_connections=1000),
     ]
