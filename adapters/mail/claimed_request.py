@@ -85,7 +85,7 @@ class Connection:
     """One connection to an origin. Any thread may break it off; all else is the business of the thread that has it."""
 
     def __init__(self, origin: Origin) -> None:
-        self._origin = origin
+        self.origin = origin
         self._socket: socket.socket | None = None
         self._http = http.client.HTTPConnection(origin.host, origin.port)
         self._http.auto_open = 0  # it would connect anew, behind the claim
@@ -93,12 +93,12 @@ class Connection:
 
     def open(self, exchange: "Exchange") -> None:
         """Connect and, where the origin has it, do the TLS handshake. Raises OSError."""
-        self._socket = socket.create_connection((self._origin.host, self._origin.port), CONNECT_S)
+        self._socket = socket.create_connection((self.origin.host, self.origin.port), CONNECT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # head and body are two writes
-        if self._origin.tls is not None:
+        if self.origin.tls is not None:
             exchange.stage = "tls"
-            secured = self._origin.tls.wrap_socket(
-                self._socket, server_hostname=self._origin.host, do_handshake_on_connect=False
+            secured = self.origin.tls.wrap_socket(
+                self._socket, server_hostname=self.origin.host, do_handshake_on_connect=False
             )
             self._socket = secured
             secured.do_handshake()
@@ -120,7 +120,7 @@ class Connection:
     def prepare(self, method: str, target: str, headers: Mapping[str, str]) -> None:
         """Write the head down; nothing leaves. Raises ValueError for what no head may hold."""
         self._http.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
-        self._http.putheader("Host", self._origin.authority)
+        self._http.putheader("Host", self.origin.authority)
         for name, value in headers.items():
             self._http.putheader(name, value)
 
@@ -169,11 +169,11 @@ class Connections:
                 return found
             found.close()
 
-    def put_back(self, connection: Connection, origin: Origin) -> None:
+    def put_back(self, connection: Connection) -> None:
         """Keep an idle connection for the next."""
         connection.idle_since = time.monotonic()
         with self._lock:
-            self._idle.setdefault(origin, []).append(connection)
+            self._idle.setdefault(connection.origin, []).append(connection)
 
     def close(self) -> None:
         """Hang up all that are idle."""
@@ -196,39 +196,22 @@ class Exchange:
         self._begun = False
         self._lock = threading.Lock()
         self._connection: Connection | None = None
+        self._reusable = False
 
-    def run(
-        self,
-        connections: Connections,
-        origin: Origin,
-        method: str,
-        target: str,
-        headers: Mapping[str, str],
-        body: bytes,
-    ) -> Answer:
+    def run(self, connection: Connection, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Send the request, once the claim says yes. Raises FAILURES and ClaimRefused; `left` tells what they mean."""
         if self._begun:
-            raise ClaimRefused("an exchange sends once: a repetition would need a claim of its own")
+            raise http.client.CannotSendRequest("an exchange sends once: a repetition would need a claim of its own")
         self._begun = True
-        connection = connections.take(origin)
         with self._lock:
             self._connection = connection
-        keep = False
-        try:
-            if not connection.alive():
-                connection.open(self)
-            self.stage = "request"
-            connection.prepare(method, target, headers)
-            self._pass_the_gate(connection)
-            self.left = True
-            self.answer, keep = connection.request(body, self._answer_s)
-        finally:
-            with self._lock:
-                self._connection = None
-            if keep:
-                connections.put_back(connection, origin)
-            else:
-                connection.close()
+        if not connection.alive():
+            connection.open(self)
+        self.stage = "request"
+        connection.prepare(method, target, headers)
+        self._pass_the_gate(connection)
+        self.left = True
+        self.answer, self._reusable = connection.request(body, self._answer_s)
         return self.answer
 
     def _pass_the_gate(self, connection: Connection) -> None:
@@ -245,3 +228,14 @@ class Exchange:
         with self._lock:
             if self._connection is not None:
                 self._connection.break_off()
+
+    def end(self, connections: Connections, *, understood: bool) -> None:
+        """Let the connection go: to the next, when the server speaks as it should, else hang up."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if understood and self._reusable:
+            connections.put_back(connection)
+        else:
+            connection.close()

@@ -133,6 +133,15 @@ class SesAdapter:
     # ── in a thread ──────────────────────────────────────────────────────────────────────────────
 
     def _submit(self, call: RouteCall, mail: Mail, exchange: Exchange) -> Outcome:
+        understood = False
+        try:
+            outcome = self._outcome(call, mail, exchange)
+            understood = isinstance(outcome, Accepted | Refused)
+        finally:
+            exchange.end(self._connections, understood=understood)
+        return outcome
+
+    def _outcome(self, call: RouteCall, mail: Mail, exchange: Exchange) -> Outcome:
         try:
             said = self._ask(call, exchange, "send_email", _send_email(call, mail))
         except SecretMissing as error:
@@ -140,7 +149,7 @@ class SesAdapter:
         except ClaimRefused as error:
             return NotSent("claim", str(error))
         except _BROKEN as error:
-            return _outcome(call, exchange, error)
+            return _failed(call, exchange, error)
         message_id = said.get("MessageId")
         answer = exchange.answer
         if answer is None or answer.status != 200 or not isinstance(message_id, str) or not message_id:
@@ -161,7 +170,8 @@ class SesAdapter:
         origin = Origin(url.hostname or "", url.port or (80 if tls is None else 443), tls)
         exchange: Exchange = self._here.exchange
         body = request.body or b""
-        answer = exchange.run(self._connections, origin, request.method, url.path, dict(request.headers), body)
+        connection = self._connections.take(origin)
+        answer = exchange.run(connection, request.method, url.path, dict(request.headers), body)
         return AWSResponse(request.url, answer.status, answer.headers, _Body(answer.body))
 
     def _client(self, call: RouteCall) -> Any:
@@ -232,12 +242,10 @@ class SesAdapter:
         exchange = Exchange(None, self._answer_s)
         try:
             return self._ask(call, exchange, operation, params)
-        except SecretMissing as error:
-            raise RouteUnfit(str(error)) from None
-        except _Misset as error:
+        except (SecretMissing, _Misset) as error:
             raise RouteUnfit(str(error)) from None
         except _BROKEN as error:
-            match _outcome(call, exchange, error):
+            match _failed(call, exchange, error):
                 case Refused(reply) if reply.code == 404:
                     raise RouteUnfit(f"{what} is not known to this account and region: create it there") from None
                 case Refused(reply) if reply.code in (401, 403):
@@ -249,6 +257,8 @@ class SesAdapter:
                     raise RouteUnfit(f"{what} fails at {stage}: {said}; check region, network and TLS") from None
                 case _:
                     raise RouteUnfit(f"{what} gave no usable answer; try again later") from None
+        finally:
+            exchange.end(self._connections, understood=True)
 
 
 # ── what is asked and what is said ───────────────────────────────────────────────────────────────
@@ -305,7 +315,7 @@ def _keys(ref: str, secret: str) -> _Keys:
     return keys
 
 
-def _outcome(call: RouteCall, exchange: Exchange, error: BaseException) -> Outcome:
+def _failed(call: RouteCall, exchange: Exchange, error: BaseException) -> Outcome:
     """Return what a call that raised comes to: 4xx is a no, nothing left is NotSent, all else is Unknown."""
     answer = exchange.answer
     if answer is not None and 400 <= answer.status < 500:
