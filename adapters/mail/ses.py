@@ -191,10 +191,9 @@ class SesAdapter:
 
     def _new_client(self, keys: _Keys, region: str, endpoint_url: str) -> Any:
         if self._session is None:
-            self._session = Session()
             nothing = {"profile": None, "config_file": os.devnull, "credentials_file": os.devnull}
-            for name, value in nothing.items():  # a route is what the fleet file says, on any machine
-                self._session.set_config_variable(name, value)
+            # A route is what the fleet file says, on any machine.
+            self._session = Session({name: (None, None, value, None) for name, value in nothing.items()})
         config = Config(
             retries={"total_max_attempts": 1, "mode": "standard"},
             ignore_configured_endpoint_urls=True,

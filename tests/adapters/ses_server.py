@@ -190,6 +190,10 @@ class SesServer:
             self._listener.close()
             self._listener = None
 
+    def is_connected(self) -> bool:
+        """Whether anybody is."""
+        return bool(self._open)
+
     def hang_up(self, *, politely: bool = False) -> None:
         """Break every open connection off, or end it in order."""
         for writer in self._open:
@@ -211,6 +215,7 @@ class SesServer:
                 accepted, _ = await asyncio.get_running_loop().sock_accept(listener)
             except OSError:
                 return  # it listens no more
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else an end in order waits for an ACK
             self.connections += 1
             self._begin(self._serve(accepted))
 
