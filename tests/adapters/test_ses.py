@@ -292,6 +292,19 @@ async def test_a_yes_that_comes_too_late_sends_nothing(ses_bench: SesBench, monk
     assert ses_bench.server.taken == []
 
 
+async def test_a_submit_that_ends_within_the_claim_lets_its_thread_and_connection_go_at_once(
+    ses_bench: SesBench,
+) -> None:
+    async def broken() -> bool:
+        await until(ses_bench.server.is_connected)
+        raise RuntimeError("the claim cannot be asked")
+
+    with pytest.raises(RuntimeError):
+        await ses_bench.adapter.submit(ses_bench.call, tagged(), broken)
+    assert await until(lambda: not ses_bench.server.is_connected(), 3.0)
+    assert ses_bench.server.log == []
+
+
 async def test_a_submit_cancelled_after_the_yes_leaves_the_mail_on_its_way_once(ses_bench: SesBench) -> None:
     ses_bench.server.script["answer"] = Silence()
     submitting = asyncio.ensure_future(send(ses_bench))
