@@ -2,8 +2,9 @@
 
 botocore makes, signs and reads; the request itself leaves by claimed_request.py, in answer to botocore's
 `before-send` event. Options of a route: `region` (needed), `configuration_set` (without one SES publishes no
-events and no tags), `identity` (a domain whose state `check` looks at), `endpoint_url`. A secret is
-`ACCESS_KEY_ID:SECRET_ACCESS_KEY`, or JSON with access_key_id, secret_access_key and, if any, session_token.
+events and no tags), `identity` (a domain whose state `check` looks at), `secret_ref` (where the keys stand, when the
+mailbox's own secret is another), `endpoint_url`. A secret is `ACCESS_KEY_ID:SECRET_ACCESS_KEY`, or JSON with
+access_key_id, secret_access_key and, if any, session_token.
 
 SES writes Message-ID and Date anew (developer guide, header fields, 2026-11): a recipient's reply names
 `<MessageId@REGION.amazonses.com>`, so the MessageId that SES returns is kept as provider_id, and the send's token
@@ -41,7 +42,7 @@ from adapters.mail.claimed_request import ANSWER_S, FAILURES, ClaimRefused, Conn
 from adapters.secrets import SecretMissing, Secrets
 from schemas.sending import Accepted, NotSent, Outcome, Refused, RouteCall, Unknown
 
-OPTIONS = frozenset({"region", "configuration_set", "identity", "endpoint_url"})
+OPTIONS = frozenset({"region", "configuration_set", "identity", "endpoint_url", "secret_ref"})
 TOKEN_TAG = "mailfleet-token"
 THREADS = 64
 CLIENTS = 64
@@ -177,7 +178,7 @@ class SesAdapter:
     def _client(self, call: RouteCall) -> Any:
         """Return the client of these keys and options. Raises SecretMissing, _Misset and botocore's for a region."""
         region, endpoint_url = _options(call)
-        keys = _keys(call.secret_ref, self._secrets.resolve(call.secret_ref))
+        keys = _keys(_secret_ref(call), self._secrets.resolve(_secret_ref(call)))
         wanted = (keys, region, endpoint_url, call.ca_file_ref)
         with self._lock:
             if wanted in self._clients:
@@ -248,7 +249,7 @@ class SesAdapter:
                 case Refused(reply) if reply.code == 404:
                     raise RouteUnfit(f"{what} is not known to this account and region: create it there") from None
                 case Refused(reply) if reply.code in (401, 403):
-                    said = f"SES refuses the keys of {call.secret_ref}: {reply.text}"
+                    said = f"SES refuses the keys of {_secret_ref(call)}: {reply.text}"
                     raise RouteUnfit(f"{said}; check the keys, their rights (IAM) and this machine's clock") from None
                 case Refused(reply):
                     raise RouteUnfit(f"{what}: {reply.code} {reply.text}; look at the account in the console") from None
@@ -290,6 +291,10 @@ def _options(call: RouteCall) -> tuple[str, str]:
     if endpoint_url and (not url.hostname or (url.scheme != "https" and url.hostname not in LOOPBACK)):
         raise _Misset("option endpoint_url must be an https address; only a loopback host may have http")
     return region, endpoint_url
+
+
+def _secret_ref(call: RouteCall) -> str:
+    return call.options.get("secret_ref", "") or call.secret_ref
 
 
 def _keys(ref: str, secret: str) -> _Keys:

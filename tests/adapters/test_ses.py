@@ -41,7 +41,7 @@ REFUSALS = {**ERRORS, **{name: status for name, status in COMMON_ERRORS.items() 
 
 def tagged(**fields: Any) -> Mail:
     """Return a mail with its token, as the hands make it."""
-    return dataclasses.replace(mail_of(request_of(**fields)), token=TOKEN)
+    return mail_of(request_of(**fields))
 
 
 async def send(bench: SesBench, mail: Mail | None = None) -> Outcome:
@@ -84,8 +84,8 @@ async def test_a_mail_goes_with_its_token_as_tag_its_configuration_set_and_one_r
 
 
 async def test_without_token_and_configuration_set_none_is_named(ses_bench: SesBench) -> None:
-    call = with_options(ses_bench, configuration_set="")
-    assert isinstance(await ses_bench.adapter.submit(call, mail_of(), Asked(ses_bench, mail_of())), Accepted)
+    call, mail = with_options(ses_bench, configuration_set=""), dataclasses.replace(tagged(), token="")
+    assert isinstance(await ses_bench.adapter.submit(call, mail, Asked(ses_bench, mail)), Accepted)
     (taken,) = ses_bench.server.taken
     assert (taken.tags, taken.configuration_set) == ({}, "")
     assert ses_bench.server.records == []
@@ -410,6 +410,14 @@ async def test_rotated_keys_are_used_from_the_next_mail_on(ses_bench: SesBench) 
     assert (outcome.reply.code, verdict(outcome.reply).rule) == (403, "aws-keys-refused")
     write_keys(ses_bench, "AKIANEW:new/secret")
     assert isinstance(await send(ses_bench), Accepted)
+
+
+async def test_keys_of_the_route_go_before_the_mailboxs_secret(ses_bench: SesBench) -> None:
+    call = msgspec.structs.replace(
+        with_options(ses_bench, secret_ref=ses_bench.call.secret_ref), secret_ref="file:smtp"
+    )
+    assert isinstance(await ses_bench.adapter.submit(call, tagged(), Asked(ses_bench, tagged())), Accepted)
+    assert "sending is on" in await ses_bench.adapter.check(call)
 
 
 async def test_a_wrong_secret_makes_a_wrong_signature(ses_bench: SesBench) -> None:
