@@ -377,6 +377,9 @@ class AttemptNotSent(msgspec.Struct, frozen=True):
     what: str
 
 
+PROCESS_GONE = "the process that sent it is gone"
+
+
 class AttemptUnknown(msgspec.Struct, frozen=True):
     """It may have left: never sent again by itself."""
 

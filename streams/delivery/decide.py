@@ -8,6 +8,7 @@ from schemas.fleet import StartOrdered, StopOrdered, StopScope
 from schemas.ids import ClientId, SendId
 from schemas.registry import Fact
 from schemas.sending import (
+    PROCESS_GONE,
     Accepted,
     AttemptAccepted,
     AttemptAssigned,
@@ -248,7 +249,7 @@ def resumed(state: DeliveryState, fact: PartitionResumed, _at: datetime) -> list
         if row is None or row.state != "started" or row.attempt != int(attempt) or row.assignment is None:
             continue
         box, route = row.assignment.sender.mailbox, row.assignment.call.route
-        found.append(AttemptUnknown(row.request.ref, row.attempt, box, route, "the process that sent it is gone"))
+        found.append(AttemptUnknown(row.request.ref, row.attempt, box, route, PROCESS_GONE))
     return found
 
 
