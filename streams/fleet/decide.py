@@ -220,7 +220,7 @@ def _failed(
     row = state.route(client, route)
     if row is None or (row.out_until is not None and at < row.out_until):
         return []  # it is out already: this attempt had begun before
-    pause = pause_after(fact, row.failures, row.trips)
+    pause = pause_after(fact, row.failures, row.trips, timedelta(seconds=row.declared.pause_seconds))
     if pause is None:
         return [RouteFailed(client, route, rule)]
     way = row.declared
