@@ -186,6 +186,7 @@ class SendRequested(msgspec.Struct, frozen=True, omit_defaults=True):
     entity_type: str = ""
     list_id: str = ""
     mailbox: MailboxAddress = MailboxAddress("")  # the one that must carry it
+    token: str = ""  # of the send, 39 characters: reports that carry it find the send, and a forged one finds nothing
 
 
 class RequestRejected(msgspec.Struct, frozen=True):

@@ -39,6 +39,7 @@ from streams.delivery.state import (
     SendRow,
     StopRow,
     Suppression,
+    TokenRow,
     due_key,
     recipient_key,
     send_key,
@@ -68,6 +69,8 @@ def rows_of(fact: Fact, at: datetime) -> Iterable[RowKey]:
     """Return the rows that a decided fact changes."""
     if isinstance(fact, SendAdmitted):
         yield send_key(fact.request.ref)
+        if fact.request.token:
+            yield "token", fact.request.token
         yield recipient_key(fact.request.ref.recipient)
     elif isinstance(fact, RecipientSuppressed):
         yield recipient_key(fact.recipient)
@@ -100,6 +103,9 @@ def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, at: datetime) ->
         case "cursor":
             assert isinstance(fact, HourDone)
             return CursorRow(fact.hour, fact.shard)
+        case "token":
+            assert isinstance(fact, SendAdmitted)
+            return TokenRow(f"{fact.request.ref.client}/{fact.request.ref.send_id}")
         case "stop":
             assert isinstance(fact, StopOrdered | StartOrdered)
             return StopRow(isinstance(fact, StopOrdered), fact.by)
