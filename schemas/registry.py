@@ -47,6 +47,7 @@ _CLASSES: tuple[type[Fact], ...] = (
     sending.SendExpired,
     sending.SendAssumedSent,
     sending.SendDelivered,
+    sending.SendBounced,
     sending.RecipientSuppressed,
     sending.SendQueued,
     sending.SendRequeued,

@@ -28,6 +28,7 @@ SendState = Literal[
     "unknown",
     "accepted",
     "delivered",
+    "bounced",  # accepted by a server, refused by one behind it
     "failed",
     "cancelled",
     "expired",
@@ -449,6 +450,15 @@ class SendDelivered(msgspec.Struct, frozen=True):
     ref: SendRef
     attempt: int
     rule: str
+
+
+class SendBounced(msgspec.Struct, frozen=True):
+    """An accepted send came back; `verdict` says what that means."""
+
+    ref: SendRef
+    attempt: int
+    reply: Reply
+    verdict: Verdict
 
 
 class RecipientSuppressed(msgspec.Struct, frozen=True, omit_defaults=True):

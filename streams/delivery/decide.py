@@ -29,10 +29,12 @@ from schemas.sending import (
     RecipientSuppressed,
     Refused,
     RefusedReason,
+    Reply,
     RequestRejected,
     SendAdmitted,
     SendAssigned,
     SendAssumedSent,
+    SendBounced,
     SendCancelled,
     SendDelivered,
     SendExpired,
@@ -55,6 +57,7 @@ from streams.delivery.state import (
     REMEMBERED,
     DeliveryState,
     Due,
+    SendRow,
     hour_text,
 )
 from streams.delivery.verdict import verdict
@@ -237,6 +240,23 @@ def _cancel_others(state: DeliveryState, ref: SendRef) -> list[Fact]:
         row = state.send_named(name)
         if row is not None and row.state in WAITING and name != f"{ref.client}/{ref.send_id}":
             found.append(SendCancelled(SendRef(ClientId(client), SendId(send_id), ref.recipient), "suppression"))
+    return found
+
+
+def bounced(state: DeliveryState, row: SendRow, reply: Reply) -> list[Fact]:
+    """A recorded refusal after the 250: proof for an unknown attempt, a bounce of an accepted one."""
+    ref, assignment = row.request.ref, row.assignment
+    if assignment is None:
+        return []
+    if row.state == "unknown":
+        return _answered(state, ref, assignment, Refused(reply))
+    if row.state not in ("accepted", "delivered", "assumed_sent"):
+        return []
+    means = verdict(reply)
+    found: list[Fact] = [SendBounced(ref, row.attempt, reply, means)]
+    if means.action == "suppress":
+        found.append(RecipientSuppressed(ref.recipient, "hard_bounce", means.rule))
+        found += _cancel_others(state, ref)
     return found
 
 

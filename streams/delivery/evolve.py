@@ -18,6 +18,7 @@ from schemas.sending import (
     RecipientSuppressed,
     SendAdmitted,
     SendAssumedSent,
+    SendBounced,
     SendCancelled,
     SendDelivered,
     SendExpired,
@@ -60,6 +61,7 @@ NEW_STATE: dict[type[Fact], SendState] = {
     SendWithdrawn: "refused",
     SendAssumedSent: "assumed_sent",
     SendDelivered: "delivered",
+    SendBounced: "bounced",
 }
 """The state that a send's row takes after a fact."""
 STOPS_WAITING = (SendFailed, SendCancelled, SendExpired, SendWithdrawn, AttemptAccepted, SendAssumedSent)
