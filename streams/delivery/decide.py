@@ -1,12 +1,14 @@
 """What the delivery stage decides: fact → function, as a table at the end."""
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, assert_never
 
 from schemas.fleet import StartOrdered, StopOrdered, StopScope
 from schemas.ids import ClientId, SendId
 from schemas.registry import Fact
+from schemas.reports import MtaLineSeen
 from schemas.sending import (
     PROCESS_GONE,
     Accepted,
@@ -260,6 +262,28 @@ def bounced(state: DeliveryState, row: SendRow, reply: Reply) -> list[Fact]:
     return found
 
 
+def mta_line(state: DeliveryState, fact: MtaLineSeen, _at: datetime) -> list[Fact]:
+    """Take what an agency's own MTA logged: the receiver's answer to a send that the MTA had accepted."""
+    row = state.send_of_token(fact.token)
+    if row is None or row.assignment is None:
+        return []
+    code = re.search(r"\b([245]\d\d)\b", fact.text)
+    reply = Reply("mta", "dot", int(code[1]) if code else 0, fact.dsn, fact.text)
+    match fact.status:
+        case "deferred":
+            return []
+        case "sent" if row.state == "unknown":
+            return _answered(state, row.request.ref, row.assignment, Accepted(fact.queue_id, reply))
+        case "sent" if row.state == "accepted":
+            return [SendDelivered(row.request.ref, row.attempt, f"taken by {fact.relay or 'the receiver'}")]
+        case "sent":
+            return []
+        case "bounced" | "expired":
+            return bounced(state, row, reply)
+        case other:
+            assert_never(other)
+
+
 def resumed(state: DeliveryState, fact: PartitionResumed, _at: datetime) -> list[Fact]:
     """Attempts that were started and that nobody here holds may have left: unknown."""
     found: list[Fact] = []
@@ -358,6 +382,7 @@ DECISIONS: Mapping[type[Fact], Decision] = {
     OutcomeSeen: outcome,
     OutcomeReported: outcome,
     EvidenceSeen: evidence,
+    MtaLineSeen: mta_line,
     PartitionResumed: resumed,
     CancelOrdered: cancel_ordered,
     SendTurnedAway: turned_away,
