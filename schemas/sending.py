@@ -329,12 +329,16 @@ class SendWithdrawn(msgspec.Struct, frozen=True):
     detail: str
 
 
-class AttemptAssigned(msgspec.Struct, frozen=True):
-    """The delivery stage took the assignment: a hand may start it."""
+class AttemptAssigned(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The delivery stage took the assignment: a hand may start it.
+
+    `first_mailbox` carried the first attempt: the Message-ID keeps its domain, whoever carries later ones.
+    """
 
     ref: SendRef
     assignment: SendAssigned
     content: ContentRef
+    first_mailbox: MailboxAddress = MailboxAddress("")
 
 
 class SubmissionStarted(msgspec.Struct, frozen=True):

@@ -123,7 +123,9 @@ class Hands:
         if adapter is None:
             return
         token = token_of(ref.recipient, ref.client, ref.send_id, self._key)
-        sought = Sought(mailbox, token, identity(token, mailbox).message_id, row.assignment.not_before)
+        sought = Sought(
+            mailbox, token, identity(token, row.first_mailbox or mailbox).message_id, row.assignment.not_before
+        )
         async with self._looking:
             try:
                 said = await adapter.find(call, sought)
@@ -141,7 +143,8 @@ class Hands:
         for key, started in partition.position.open.items():
             row = partition.state.send_named(key.rpartition("/")[0])
             if not started and isinstance(row, SendRow) and row.assignment is not None:
-                self.start(partition, AttemptAssigned(row.request.ref, row.assignment, row.request.content))
+                again = AttemptAssigned(row.request.ref, row.assignment, row.request.content, row.first_mailbox)
+                self.start(partition, again)
 
     def start(self, partition: Partition, fact: AttemptAssigned) -> None:
         """Start the hand of one attempt, once per process and partition."""
@@ -234,7 +237,8 @@ class Hands:
         request = msgspec.convert(asked(record.value).data, SendRequest)
         token = token_of(fact.ref.recipient, fact.ref.client, fact.ref.send_id, self._key)
         sender = fact.assignment.sender
-        raw = self._sign(build(request, sender, identity(token, sender.mailbox), self._clock()), fact.assignment.call)
+        who = identity(token, fact.first_mailbox or sender.mailbox)
+        raw = self._sign(build(request, sender, who, self._clock()), fact.assignment.call)
         return Mail(envelope_sender(sender, token), envelope_recipient(request.to), raw, token)
 
     async def _claim(self, partition: Partition, fact: AttemptAssigned, hand: str) -> bool:

@@ -127,7 +127,8 @@ def assigned(state: DeliveryState, fact: SendAssigned, at: datetime) -> list[Fac
     row = state.send(fact.ref)
     if row is None or row.state != "admitted" or fact.attempt != row.attempt + 1:
         return []
-    taken = AttemptAssigned(fact.ref, fact, row.request.content)
+    first = row.first_mailbox or fact.sender.mailbox
+    taken = AttemptAssigned(fact.ref, fact, row.request.content, first)
     if at >= fact.not_after:
         return [taken, _missed(fact.ref, fact)]
     return [taken]

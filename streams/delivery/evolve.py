@@ -122,8 +122,10 @@ def _send(row: SendRow | None, fact: Fact) -> SendRow:
         raise ValueError(f"{type(fact).__name__} of a send that was never admitted")
     state = NEW_STATE[type(fact)]
     if isinstance(fact, AttemptAssigned):
+        new = fact.assignment
+        first = row.first_mailbox or new.sender.mailbox
         return msgspec.structs.replace(
-            row, state=state, attempt=fact.assignment.attempt, assignment=fact.assignment, hand=""
+            row, state=state, attempt=new.attempt, assignment=new, hand="", first_mailbox=first
         )
     if isinstance(fact, SubmissionStarted):
         return msgspec.structs.replace(row, state=state, hand=fact.hand)

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from schemas.fleet import StopScope
-from schemas.ids import ClientId, Recipient
+from schemas.ids import ClientId, MailboxAddress, Recipient
 from schemas.sending import SendAssigned, SendRef, SendRequested, SendState
 from streams.log.rows import RowKey, Rows
 
@@ -28,6 +28,7 @@ class SendRow(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int = 0
     assignment: SendAssigned | None = None
     hand: str = ""
+    first_mailbox: MailboxAddress = MailboxAddress("")
     provider_id: str = ""
 
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from schemas.ids import ClientId
+from schemas.ids import ClientId, MailboxAddress
 from schemas.registry import Fact
 from schemas.reports import MtaLineSeen
 from schemas.sending import (
@@ -210,7 +210,7 @@ def test_what_intake_rejected_is_answered_with_its_reason() -> None:
 
 def test_an_assignment_of_the_next_attempt_is_taken() -> None:
     led = life().given(request())
-    assert led.sees(assignment()) == [AttemptAssigned(REF, assignment(), request().content)]
+    assert led.sees(assignment()) == [AttemptAssigned(REF, assignment(), request().content, ANNA)]
     row = led.row("send", "acme/s1")
     assert (row.state, row.attempt, row.hand) == ("assigned", 1, "")
     assert led.open == {"acme/s1/1": False}
@@ -234,7 +234,7 @@ def test_an_assignment_of_an_unknown_send_is_not_taken() -> None:
 def test_an_assignment_that_comes_after_its_slot_is_missed_at_once_and_no_attempt_stays_open() -> None:
     led = life().given(request())
     late = led.sees(assignment(), NOW + 3 * MINUTE)
-    assert late == [AttemptAssigned(REF, assignment(), request().content), was_missed(assignment())]
+    assert late == [AttemptAssigned(REF, assignment(), request().content, ANNA), was_missed(assignment())]
     assert led.row("send", "acme/s1").state == "admitted"
     assert led.open == {}
     assert isinstance(led.sees(assignment(2, at=led.at))[0], AttemptAssigned)
@@ -719,3 +719,11 @@ def test_a_bounce_proves_that_an_unknown_attempt_did_not_arrive() -> None:
 @pytest.mark.parametrize("state", ["admitted", "assigned", "started", "failed", "cancelled"])
 def test_a_bounce_of_what_never_left_changes_nothing(state: SendState) -> None:
     assert with_token(state).sees(line("bounced", GONE, "5.1.1")) == []
+
+
+def test_the_message_id_keeps_the_domain_of_the_first_mailbox_whoever_carries_later_attempts() -> None:
+    led = life().given(request(), assignment(), claim(), seen(NO))
+    assert led.row("send", "acme/s1").first_mailbox == ANNA
+    (taken,) = led.sees(assignment(2, box=MailboxAddress("else@other.test")))
+    assert isinstance(taken, AttemptAssigned)
+    assert taken.first_mailbox == ANNA
