@@ -113,6 +113,12 @@ async def until(condition: Callable[[], bool], deadline_s: float = DEADLINE_S) -
     return True
 
 
+async def all_hung_up() -> None:
+    """Wait until the loop watches only itself: a TLS connection ends when both sides have said so."""
+    selector = vars(asyncio.get_running_loop())["_selector"]
+    assert await until(lambda: len(selector.get_map()) <= 1)
+
+
 # ── memory ───────────────────────────────────────────────────────────────────────────────────────
 
 
