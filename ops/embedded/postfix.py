@@ -131,7 +131,7 @@ class EmbeddedDovecot:
 
     def __init__(self, folder: Path, users: Mapping[str, str], postfix_queue: Path | None = None) -> None:
         self.folder = folder.absolute()
-        self.users = users
+        self._users = users
         self.certificate = self.folder / "receiver-ca.pem"
         self.log = self.folder / "dovecot.log"
         self.port = 0
@@ -150,18 +150,12 @@ class EmbeddedDovecot:
         give(mail, "nobody")
         make_certificate(self.folder)
         self.port = port_for(self.folder, None, "Dovecot")
-        self.set_users(self.users)
+        users = self.folder / "users"
+        users.write_text("".join(f"{name}:{{PLAIN}}{password}\n" for name, password in self._users.items()))
         config = self.folder / "dovecot.conf"
         config.write_text(self._config(mail.stat().st_uid, mail.stat().st_gid))
         self._process = start(["dovecot", "-F", "-c", config], self.folder / "dovecot.out")
         wait_until(self._greets, self._process, "Dovecot", self.log, 20)
-
-    def set_users(self, users: Mapping[str, str]) -> None:
-        """Let these users in, by these passwords, from now on."""
-        self.users = users
-        path = self.folder / "users"
-        path.write_text("".join(f"{name}:{{PLAIN}}{password}\n" for name, password in users.items()))
-        path.chmod(0o644)
 
     def _config(self, uid: int, gid: int) -> str:
         here = self.folder
