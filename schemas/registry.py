@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from schemas import fleet, sending
+from schemas import fleet, reports, sending
 from schemas.entry import Decided, Seen
 from schemas.envelope import Unreadable
 
@@ -61,6 +61,7 @@ _CLASSES: tuple[type[Fact], ...] = (
     sending.InputsLost,
     sending.SendResult,
     sending.LetterDied,
+    reports.MtaLineSeen,
     fleet.ClientDeclared,
     fleet.DomainDeclared,
     fleet.RouteDeclared,
