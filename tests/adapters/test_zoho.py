@@ -1,5 +1,6 @@
 """Zoho's Sent folder on a real Dovecot: a hit is evidence, a miss and every trouble are none, no secret gets out."""
 
+import asyncio
 import contextlib
 import io
 import logging
@@ -58,6 +59,11 @@ class Box:
     adapter: ZohoAdapter
     call: RouteCall
     folder: Path
+    out: io.StringIO
+
+    def logged(self) -> str:
+        """Return all that was logged."""
+        return self.out.getvalue()
 
     @contextlib.contextmanager
     def client(self) -> Iterator[IMAPClient]:
@@ -107,12 +113,12 @@ async def box(imap: EmbeddedDovecot, tmp_path: Path) -> AsyncIterator[Box]:
         ca_file_ref="file:ca.pem",
         options={"imap_host": "127.0.0.1", "imap_port": str(imap.port)},
     )
-    made = Box(imap, ZohoAdapter(Secrets(tmp_path)), call, tmp_path)
+    out = io.StringIO()
+    made = Box(imap, ZohoAdapter(Secrets(tmp_path)), call, tmp_path, out)
     with made.client() as client:
         for _, _, name in client.list_folders():
             if name != "INBOX":
                 client.delete_folder(name)
-    out = io.StringIO()
     handler, root = logging.StreamHandler(out), logging.getLogger()
     level = root.level
     root.addHandler(handler)
@@ -210,6 +216,29 @@ async def test_a_server_that_says_nothing_is_not_waited_for_without_end(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         assert await box.adapter.find(box.route(imap_port=str(port)), SOUGHT) is None
+
+
+async def test_a_server_that_repeats_the_login_does_not_get_it_into_log_or_sentence(box: Box) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"* OK at your service\r\n")
+        while line := await reader.readline():
+            tag, _, said = line.partition(b" ")
+            if said.startswith(b"CAPABILITY"):
+                writer.write(b"* CAPABILITY IMAP4rev1\r\n" + tag + b" OK done\r\n")
+            else:
+                writer.write(tag + b" NO I do not understand " + said)
+        writer.close()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(box.server.certificate, box.server.folder / "receiver.key")
+    (box.folder / "password").write_text("correct horse")
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as parrot:
+        route = box.route(imap_port=str(parrot.sockets[0].getsockname()[1]))
+        assert await box.adapter.find(route, SOUGHT) is None
+    (warning,) = [line for line in box.logged().splitlines() if "cannot be searched" in line]
+    assert "I do not understand LOGIN" in warning
+    assert "correct horse" not in warning
+    assert USER not in warning
 
 
 @pytest.mark.parametrize(

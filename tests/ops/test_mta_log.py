@@ -276,6 +276,21 @@ async def test_a_log_rotated_under_the_reader_loses_no_line(log: Log) -> None:
     assert same(log.told) == ALL
 
 
+def test_a_line_written_between_the_last_look_and_the_renaming_is_read(log: Log) -> None:
+    class Racing(LogFile):
+        def _rotated(self) -> bool:
+            if not log.path.with_name("postfix.log.1").exists():
+                log.write("second")
+                log.rotate("1")
+                log.write("third")
+            return super()._rotated()
+
+    log.write("first")
+    file = Racing(log.path, Place())
+    assert list(file.lines()) == ["first", "second", "third"]
+    file.close()
+
+
 def test_a_reader_that_is_killed_repeats_lines_and_loses_none(log: Log) -> None:
     log.write(*LINES)
     for more in (3, 9, 10**9):
