@@ -21,8 +21,8 @@ async def running(bench: Bench, folder: Path, patience_s: float) -> AsyncIterato
     """Run the bench; afterwards no secret of it may stand in any log line."""
     out = io.StringIO()
     handler, root = logging.StreamHandler(out), logging.getLogger()
-    level, http_s = root.level, claimed_request.CONNECT_S
-    connect_s, body_s = smtp_session.CONNECT_S, smtp_session.BODY_S
+    level, connect_s, body_s = root.level, smtp_session.CONNECT_S, smtp_session.BODY_S
+    http_s = claimed_request.CONNECT_S
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
     try:

@@ -56,6 +56,8 @@ OTHERS_WRITE = {
     "dead-letters": {"letter.died"},
 }
 """Facts that do not come out of a mind."""
+NOT_DECIDED_YET = {"mta.line_seen"}
+"""Facts that are written already, while the stage's decision on them is still to come."""
 
 
 def forwarded(mind: DeliveryMind | FleetMind) -> list[tuple[Example, Outgoing]]:
@@ -91,7 +93,7 @@ def test_each_listed_fact_is_written_by_someone() -> None:
     ("topic", "decided"), [(DELIVERY_INPUTS, set(DELIVERY_DECISIONS)), (FLEET_INPUTS, set(FLEET_DECISIONS))]
 )
 def test_each_input_of_a_stage_is_decided_there(topic: Topic, decided: set[type]) -> None:
-    assert {registry.CLASS_OF[name] for name in topic.facts} <= decided
+    assert {registry.CLASS_OF[name] for name in set(topic.facts) - NOT_DECIDED_YET} <= decided
 
 
 def test_forwards_go_under_the_key_that_the_receiver_is_partitioned_by() -> None:
