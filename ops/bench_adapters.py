@@ -2,9 +2,11 @@
 
 import asyncio
 import multiprocessing
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,11 +14,14 @@ from tempfile import TemporaryDirectory
 from adapters.interface import Mail, MailAdapter
 from adapters.mail.mailgun import MailgunAdapter
 from adapters.mail.ses import SesAdapter
+from adapters.mail.smtp import SmtpAdapter
 from adapters.secrets import Secrets
+from ops.embedded.postfix import EmbeddedPostfix
 from schemas.ids import RouteId
 from schemas.sending import Accepted, RouteCall
 
 AT_ONCE = 32
+SMTP_AT_ONCE = 16  # ops/postfix/master.cf lets 20 in on port 25
 TOKEN = "abcdefghijklmnopqrstuvwxyz234567abcdefg"
 RAW = (
     b"From: bob@firm.test\r\nTo: anna@customer.test\r\nSubject: Hello\r\n\r\n"
@@ -52,7 +57,45 @@ def ses_rate(seconds: float) -> float:
         return asyncio.run(_mails(SesAdapter(Secrets(Path(name))), call, seconds)) / seconds
 
 
-async def _mails(adapter: MailAdapter, call: RouteCall, seconds: float) -> int:
+@dataclass(frozen=True)
+class SmtpRate:
+    """Mails a second into one Postfix: through the adapter, and from Postfix's own load generator."""
+
+    adapter: float
+    smtp_source: float
+
+
+def smtp_rate(seconds: float) -> SmtpRate:
+    """Return the mails a second that a Postfix on this machine takes, plainly, over kept connections.
+
+    Both get the same number of connections and mails of the same size; what Postfix takes it throws away. It and the
+    clients share the processors. TLS and AUTH cost once a connection. Raises CannotStart (Postfix needs root).
+    """
+    settings = {"transport_maps": "static:discard:", "smtpd_relay_restrictions": "permit_mynetworks, reject"}
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)  # Postfix's own user goes through it
+        postfix = EmbeddedPostfix(Path(name) / "mta", settings)
+        postfix.start()
+        try:
+            port = postfix.ports["smtp"]
+            call = RouteCall(RouteId("bench"), "smtp", host="127.0.0.1", port=port, tls="none")
+            began = time.monotonic()
+            taken = asyncio.run(_mails(SmtpAdapter(Secrets(Path(name))), call, seconds, SMTP_AT_ONCE))
+            ours = taken / (time.monotonic() - began)
+            return SmtpRate(ours, _smtp_source(port, max(taken, SMTP_AT_ONCE)))
+        finally:
+            postfix.stop()
+
+
+def _smtp_source(port: int, mails: int) -> float:
+    sizes = ["-s", str(SMTP_AT_ONCE), "-m", str(mails), "-l", str(len(RAW))]
+    ends = ["-f", "bob@firm.test", "-t", "anna@customer.test", f"127.0.0.1:{port}"]
+    began = time.monotonic()
+    subprocess.run(["smtp-source", "-d", *sizes, *ends], check=True, capture_output=True)
+    return mails / (time.monotonic() - began)
+
+
+async def _mails(adapter: MailAdapter, call: RouteCall, seconds: float, at_once: int = AT_ONCE) -> int:
     """Return how many mails the adapter hands over in this time."""
     mail = Mail("bob@firm.test", "anna@customer.test", RAW, TOKEN)
     end = time.monotonic() + seconds
@@ -69,7 +112,7 @@ async def _mails(adapter: MailAdapter, call: RouteCall, seconds: float) -> int:
             taken += 1
         return taken
 
-    taken = await asyncio.gather(*(one_after_the_other() for _lane in range(AT_ONCE)))
+    taken = await asyncio.gather(*(one_after_the_other() for _lane in range(at_once)))
     await adapter.close()
     return sum(taken)
 
