@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ops.embedded import EmbeddedKafka, EmbeddedPostgres
-from ops.embedded.postfix import EmbeddedDovecot, EmbeddedPostfix
+from ops.embedded.postfix import EmbeddedDovecot, EmbeddedPostfix, guarded
 from ops.embedded.process import port_for, start, stop, wait_until
 from ops.site import Site
 
@@ -97,7 +97,7 @@ def sinks(privileged: None, run_folder: Path) -> Iterator[dict[str, int]]:
         folder = run_folder / domain
         folder.mkdir()
         ports[domain] = port = port_for(folder, None, "smtp-sink")
-        command = ["smtp-sink", "-u", "nobody", *arguments, f"127.0.0.1:{port}", "100"]
+        command = guarded(["smtp-sink", "-u", "nobody", *arguments, f"127.0.0.1:{port}", "100"])
         sink = start(command, folder / "log")
         wait_until(lambda port=port: answers(port), sink, "smtp-sink", folder / "log", 10)  # type: ignore[misc]
         running.append(sink)

@@ -19,6 +19,8 @@ from ops.receiver import make_certificate
 SHIPPED = Path(__file__).parent.parent / "postfix"
 NOTHING: Mapping[str, str] = MappingProxyType({})
 SERVICES = ("smtp", "submission", "submissions")
+GUARD = 'trap "kill \\$child" TERM; "$@" & child=$!; wait $child; code=$?; trap - TERM; wait $child; exit $code'
+"""Passes SIGTERM on. The kernel tells a child of its parent's end only until it changes its user, as these do."""
 
 
 class EmbeddedPostfix:
@@ -43,8 +45,7 @@ class EmbeddedPostfix:
         self.configure()
         self.run("postfix", "check")  # makes the folders of the queue
         daemons = self.run("postconf", "-h", "daemon_directory").strip()
-        # Not by `postfix start`: its shell would stand between us and the master, which has to end with us.
-        master = [f"{daemons}/master", "-c", str(self.config), "-d"]
+        master = guarded([f"{daemons}/master", "-c", str(self.config), "-d"])
         self._process = start(master, self.folder / "postfix.out")
         wait_until(self._greets, self._process, "Postfix", self.log, 30)
 
@@ -117,6 +118,11 @@ class EmbeddedPostfix:
                 return connection.recv(64).startswith(b"220")
         except OSError:
             return False
+
+
+def guarded(command: Sequence[str]) -> list[str]:
+    """Return the command under a guard that ends it with us."""
+    return ["sh", "-c", GUARD, "guard", *command]
 
 
 def give(folder: Path, user: str) -> None:

@@ -1,12 +1,14 @@
 """The MTA that mailfleet ships: Postfix knows every line of it, it relays for nobody without a login over TLS,
 takes bounces in, signs what leaves, and leaves nothing unsigned."""
 
+import asyncio
 import os
 import shutil
 import signal
 import smtplib
 import ssl
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email import message_from_bytes
@@ -21,7 +23,7 @@ from ops.embedded.postfix import SHIPPED, EmbeddedPostfix
 from ops.embedded.process import port_for, start, stop, wait_until
 from tests.adapters.benches import until
 from tests.adapters.samples import mail_of, raw_of, request_of
-from tests.conftest import Mta, answers, running_mta
+from tests.conftest import ROOT, Mta, answers, running_mta
 
 TOKEN = "abcdefghijklmnopqrstuvwxyz234567abcdefg"
 
@@ -111,6 +113,27 @@ def test_dovecot_knows_every_line(needs: Callable[[str, str], None], tmp_path: P
     done = subprocess.run(["doveconf", "-n", "-c", str(config)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from ops.embedded.postfix import EmbeddedPostfix
+postfix = EmbeddedPostfix(Path(sys.argv[1]))
+postfix.start()
+print(postfix.ports["submission"], flush=True)
+time.sleep(600)
+"""
+
+
+def test_an_mta_ends_with_the_process_that_started_it(privileged: None, run_folder: Path) -> None:
+    command = [sys.executable, "-c", PARENT, str(run_folder / "orphan")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as parent:
+        assert parent.stdout is not None
+        port = int(parent.stdout.readline())
+        assert answers(port)
+        parent.kill()
+    assert asyncio.run(until(lambda: not answers(port)))
 
 
 # ── who may do what ──────────────────────────────────────────────────────────────────────────────
