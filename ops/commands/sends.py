@@ -65,10 +65,14 @@ _WAITING = """
 select client, limit_name, count(*)::int, min(earliest_at) from waiting group by 1, 2 order by 1, 3 desc
 """
 _OUT = """
-select 'mailbox', mailbox, out_rule, out_until from mailboxes where active and out_until > now()
-union all select 'domain', domain, out_rule, out_until from domains where active and out_until > now()
-union all select 'route', client || '/' || route, out_rule, out_until from routes where active and out_until > now()
-order by 1, 2
+with out_now (what, name, rule, until) as (
+    select 'mailbox', mailbox, out_rule, out_until from mailboxes where active and out_until > now()
+    union all select 'domain', domain, out_rule, out_until from domains where active and out_until > now()
+    union all select 'route', client || '/' || route, out_rule, out_until from routes where active and out_until > now()
+)
+select what, name, rule, until, (
+    select max(decided_at) from decisions where subject = name and decision in ('left out', 'tripped')
+) from out_now order by 1, 2
 """
 _STOPS = """
 select scope, subject, rule, decided_at from (
@@ -92,7 +96,7 @@ def status(as_json: bool) -> None:
             "refused": _rows(connection, _REFUSALS, "client", "reason", "count"),
             "waiting": _rows(connection, _WAITING, "client", "limit", "count", "earliest"),
             "capacity": _rows(connection, _CAPACITY, "client", "mailboxes", "out", "mails a day", "used today"),
-            "left out": _rows(connection, _OUT, "what", "name", "rule", "until"),
+            "left out": _rows(connection, _OUT, "what", "name", "rule", "until", "since"),
             "stopped": _rows(connection, _STOPS, "scope", "name", "by", "since"),
         }
     if as_json:
