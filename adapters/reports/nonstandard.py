@@ -1,0 +1,159 @@
+"""Bounces without a machine-readable part: qmail, Exim, old Sendmail and Exchange, and all who write like them.
+
+No format is known by name here. A report names a recipient at the start of a line, after words like
+"delivered to", or in a header, and says the reason next to it; that is read.
+"""
+
+import re
+
+from adapters.reports.dsn import MAX_RECIPIENTS
+from adapters.reports.finding import Finding
+from adapters.reports.mime import headers_of
+from adapters.reports.quoted import ADDRESS, Said, host_in, provider_of, said, stage_of
+from adapters.reports.report import Report
+
+_A = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?"
+_DAEMON = re.compile(
+    r"mailer[-_ ]?daemon|post?o?master|mail ?delivery|mail deliver\w* (sub)?system|mail ?administrator|system administrator|mdaemon"
+    r"|delivery[-_ ]?(agent|system|notification)|no-?reply@|bounce",
+    re.IGNORECASE,
+)
+_SUBJECT = re.compile(
+    r"undeliver|not (be )?deliver|unable to deliver|(failure|fail|failed|error|problem)\b.{0,40}(deliver|mail|notice|message)|delivery.{0,30}"
+    r"(fail|status|problem|error|delay|report|notif)|returned? (mail|to sender|message)|mail (system|delivery|failure|error)"
+    r"|failure notice|warning: (could not send|message .{1,40} delayed)|bounce|non[- ]?remis|unzustellbar|no se pudo entregar"
+    r"|mail could not|message (could not|not) |error sending your mail|rejected",
+    re.IGNORECASE,
+)
+_DELAYED = re.compile(
+    r"\bdelayed\b|still (being retried|trying|in the queue)|will (be )?(retr|keep trying|continue)|temporary failure report|warning message only"
+    r"|has not (yet )?been (delivered|collected)|do(es)? not need to (re-?)?send",
+    re.IGNORECASE,
+)
+_AT_START = re.compile(
+    rf"^[ \t>*]*(?:(?:recipient|original-recipient|final-recipient|failed recipient|recipient address|user|address|e-?mail)[ \t]*:[ \t]*)?"
+    rf"[\"'<(\[]{{0,2}}({_A})[\"'>)\]]{{0,2}}(?=[ \t]*(?:$|[:,;(\[\-]|on \w{{3}}[,.]|\.\.\.| +[A-Za-z0-9]))",
+    re.IGNORECASE | re.MULTILINE,
+)
+_REFUSED_LINE = re.compile(rf"^(?:[45]\d\d )?(?:[45]\.\d\.\d )?<({_A})>\.\.\.", re.MULTILINE)
+_AFTER_WORDS = re.compile(
+    rf"\b(?:deliver(?:ed|y|able)?|undeliverable|sen[dt]|mail(?:ing)?|message|addressed|forwarded|reach(?:ed)?|recipients?|userid|user|mailbox|address(?:es)?|email)"
+    rf"(?:[ \t]+(?:your mail |your message |message |mail )?(?:to|for|of|is|was)(?: the following)?(?: (?:address|recipient|user|mailbox)(?:es|s)?)?)?"
+    rf"(?=[\s:\"'<(\[])[ \t]*:?\s{{0,6}}[\"'<(\[]{{0,2}}({_A})",
+    re.IGNORECASE,
+)
+_COMMAND = re.compile(rf"rcpt[ \t]*to[ \t]*:[ \t]*<?({_A})", re.IGNORECASE)
+_TRANSCRIPT = re.compile(r"^-{2,}[^\n]{0,10}transcript of session", re.IGNORECASE | re.MULTILINE)
+_OURS = re.compile(r"mailer-daemon@|postmaster@", re.IGNORECASE)
+MAX_LOOK = 16_384
+
+
+def findings(report: Report) -> list[Finding]:
+    """Return a finding for each recipient of a bounce; none when the message is no bounce."""
+    if not looks_like_bounce(report):
+        return []
+    written = report.written[:MAX_LOOK]
+    delayed = _DELAYED.search(f"{report.letter.header('subject')}\n{written}") is not None
+    recipients = _recipients(report, written)
+    passages = _passages(written, recipients)
+    return [_finding(report, address, passage, delayed) for address, passage in zip(recipients, passages, strict=True)]
+
+
+def looks_like_bounce(report: Report) -> bool:
+    """Return whether a mail system wrote this because a delivery failed or waits."""
+    letter = report.letter
+    if "x-failed-recipients" in letter.headers or "delivery-status" in letter.content_type.lower():
+        return True
+    sender = letter.header("from")
+    empty = letter.header("return-path").strip() in ("<>",)
+    daemon = _DAEMON.search(sender) is not None or not sender or empty
+    return daemon and (_SUBJECT.search(letter.header("subject")) is not None or _told(report.written))
+
+
+def _told(written: str) -> bool:
+    return re.search(
+        r"could(n't| not) be delivered|(unable|not able|n't able|impossible) to deliver|undeliver|delivery (has )?failed|was not delivered"
+        r"|did not reach|permanent (fatal )?error|returned to (you|sender)|error.{0,30}deliver|rejected by",
+        written[:4_000],
+        re.IGNORECASE,
+    ) is not None
+
+
+def _recipients(report: Report, written: str) -> list[str]:
+    letter = report.letter
+    named = _unique(ADDRESS.findall(",".join(letter.headers.get("x-failed-recipients", ()))))
+    if named:
+        return named
+    own = {address.lower() for name in ("to", "from") for value in letter.headers.get(name, ()) for address in ADDRESS.findall(value)}
+    for pattern in (_REFUSED_LINE, _AT_START, _AFTER_WORDS, _COMMAND):
+        found = _unique(pattern.findall(written))
+        others = [address for address in found if address.lower() not in own and not _OURS.match(address)]
+        if others or (found and pattern is not _AFTER_WORDS):
+            return others or found
+    original = headers_of(report.original[:MAX_LOOK].split("\n\n", 1)[0])
+    named = _unique(ADDRESS.findall(",".join(original.get("to", ()))))
+    if len(named) == 1:
+        return named
+    anybody = [address for address in _unique(ADDRESS.findall(written)) if address.lower() not in own]
+    return anybody[:1] or [""]
+
+
+def _unique(addresses: list[str]) -> list[str]:
+    seen: dict[str, str] = {}
+    for address in addresses:
+        seen.setdefault(address.lower().strip("."), address.strip("."))
+    return list(seen.values())[:MAX_RECIPIENTS]
+
+
+def _passages(written: str, recipients: list[str]) -> list[str]:
+    """Return for each recipient what is said of it: until the next one, or in a transcript since the last."""
+    lower = written.lower()
+    at = [lower.find(address.lower()) if address else 0 for address in recipients]
+    if _TRANSCRIPT.search(written) and _REFUSED_LINE.search(written):
+        return _before(written, recipients)
+    passages = []
+    for address, start in zip(recipients, at, strict=True):
+        if start < 0:
+            passages.append(written)
+            continue
+        later = [other for other in at if other > start + len(address)]
+        passage = written[start + len(address) : min(later, default=len(written))]
+        passages.append(passage if said(passage).code or _speaks(passage) else written)
+    return passages
+
+
+def _before(written: str, recipients: list[str]) -> list[str]:
+    """Old Sendmail: the conversation first, then the line with the recipient."""
+    passages = []
+    last = 0
+    for address in recipients:
+        mark = written.find(f"<{address}>...", last)
+        end = written.find("\n", mark) if mark >= 0 else -1
+        end = end if end >= 0 else len(written)
+        passages.append(written[last:end])
+        last = end if mark >= 0 else last
+    return passages
+
+
+def _speaks(passage: str) -> bool:
+    return len(re.findall(r"[^\W\d_]{3,}", passage[:400])) >= 2
+
+
+def _finding(report: Report, address: str, passage: str, delayed: bool) -> Finding:
+    quoted: Said = said(passage.lstrip(" \t>:.)]\"'"))
+    remote = host_in(passage)
+    reporter = ADDRESS.search(report.letter.header("from"))
+    domain = reporter[0].rpartition("@")[2].lower() if reporter is not None else ""
+    return Finding(
+        kind="bounce",
+        recipient=address,
+        family="nonstandard",
+        status=quoted.enhanced,
+        action="delayed" if delayed else "failed",
+        code=quoted.code,
+        text=quoted.text,
+        stage=stage_of(passage) or "rcpt",
+        reporting_mta=domain,
+        remote_mta=remote,
+        provider=provider_of(remote, quoted.text, address, domain),
+    )
