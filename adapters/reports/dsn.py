@@ -11,6 +11,7 @@ _FIELD = re.compile(r"^([A-Za-z][A-Za-z-]{1,40})[ \t]*:[ \t]*(.*)$")
 _STATUS = re.compile(r"\b([245]\.\d{1,3}\.\d{1,3})\b")
 _KINDS: dict[str, Kind] = {"delivered": "success", "relayed": "success", "expanded": "success"}
 _ACTION = re.compile(r"failed|failure|delayed|delivered|relayed|expanded", re.IGNORECASE)
+_FIRST_OF_MANY = re.compile(r"^\d{3}-")
 _NO_WORDS = re.compile(r"^[\W\d]*$|^71$")
 
 Block = dict[str, str]
@@ -72,7 +73,7 @@ def _finding(report: Report, block: Block) -> Finding | None:
     acted = "failed" if action is None or action[0].lower() == "failure" else action[0].lower()
     passage = passage_of(report.written, recipient, final)
     diagnostic = _diagnostic(block.get("diagnostic-code", ""))
-    quoted = _best(said(diagnostic), passage)
+    quoted = _best(said(transcript_of(diagnostic, report.written)), passage)
     remote = _host(block.get("remote-mta", "")) or host_in(diagnostic) or host_in(passage)
     enhanced = quoted.enhanced
     if status is not None and (not enhanced or enhanced.endswith(".0.0")):
@@ -114,6 +115,21 @@ def passage_of(written: str, *addresses: str) -> str:
         if start >= 0:
             return written[start : start + 2_000]
     return written[:2_000]
+
+
+def transcript_of(diagnostic: str, written: str) -> str:
+    """Return a reply of many lines whole: Sendmail's diagnostic has the first line only, its transcript has all."""
+    if not _FIRST_OF_MANY.match(diagnostic):
+        return diagnostic
+    start = written.find("<<< " + diagnostic.split("\n", 1)[0][:40])
+    if start < 0:
+        return diagnostic
+    lines = []
+    for line in written[start : start + 4_000].split("\n"):
+        if not line.startswith("<<<"):
+            break
+        lines.append(line[4:])
+    return "\n".join(lines)
 
 
 def _diagnostic(value: str) -> str:

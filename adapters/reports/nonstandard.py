@@ -43,7 +43,7 @@ _AFTER_WORDS = re.compile(
     re.IGNORECASE,
 )
 _COMMAND = re.compile(rf"rcpt[ \t]*to[ \t]*:[ \t]*<?({_A})", re.IGNORECASE)
-_TRANSCRIPT = re.compile(r"^-{2,}[^\n]{0,10}transcript of session", re.IGNORECASE | re.MULTILINE)
+_TRANSCRIPT = re.compile(r"^[ \t]*-{2,}[^\n]{0,10}transcript of session", re.IGNORECASE | re.MULTILINE)
 _OURS = re.compile(r"mailer-daemon@|postmaster@", re.IGNORECASE)
 MAX_LOOK = 16_384
 

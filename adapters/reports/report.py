@@ -18,6 +18,7 @@ _CUT = re.compile(
     r"|x-apparently-from|authentication-results) ?:",
     re.IGNORECASE | re.MULTILINE,
 )
+_FIELDS = re.compile(r"^(?:reporting-mta|final-recipient|original-recipient|feedback-type)[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _ORIGINALS = ("message/rfc822", "text/rfc822-headers", "message/rfc822-headers", "message/partial", "message/global")
 
 
@@ -57,4 +58,6 @@ def cut(letter: Letter) -> Report:
             if found is not None:
                 originals.append(text[found.start() :])
     written = "\n\n".join(plain if any(text.strip() for text in plain) else pages)[:MAX_TEXT]
+    found = _FIELDS.search(written)
+    written = written[: found.start()] if found is not None else written
     return Report(letter, written, "\n\n".join([*fields, *plain]), "\n\n".join(feedback), "\n\n".join(originals))
