@@ -3,7 +3,7 @@
 import re
 
 from adapters.reports.finding import Finding, Kind
-from adapters.reports.quoted import ADDRESS, Said, host_in, provider_of, said, stage_of
+from adapters.reports.quoted import ADDRESS, UNSAID, Said, host_in, provider_of, said, stage_of
 from adapters.reports.report import Report
 
 MAX_RECIPIENTS = 200
@@ -86,7 +86,7 @@ def _finding(report: Report, block: Block) -> Finding | None:
         action=acted,
         code=quoted.code,
         text=quoted.text,
-        stage=stage_of(diagnostic) or stage_of(passage) or "rcpt",
+        stage=stage_of(diagnostic) or stage_of(passage) or UNSAID,
         reporting_mta=_host(block.get("reporting-mta", "")),
         remote_mta=remote,
         provider=provider_of(remote, quoted.text, recipient, block.get("reporting-mta", "")),

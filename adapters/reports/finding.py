@@ -25,7 +25,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     action: str = ""  # failed | delayed | delivered | relayed | expanded; of a complaint: its feedback type
     code: int = 0
     text: str = ""
-    stage: Stage = "rcpt"
+    stage: Stage = "body"
     reporting_mta: str = ""
     remote_mta: str = ""
     provider: str = ""

@@ -37,7 +37,6 @@ class Part:
 
     content_type: str
     text: str
-    truncated: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,10 +68,14 @@ def read(raw: bytes) -> Letter:
 def headers_of(head: str) -> Headers:
     """Return a block of header lines by name; lines that are none are dropped."""
     found: Headers = {}
+    last = ""
     for line in re.split(r"\n(?![ \t])", head, maxsplit=MAX_HEADERS)[:MAX_HEADERS]:
         field = _FIELD.match(line)
         if field is not None:
-            found.setdefault(field[1].lower(), []).append(" ".join(field[2][:4_000].split()))
+            last = field[1].lower()
+            found.setdefault(last, []).append(" ".join(field[2][:4_000].split()))
+        elif last and len(line) < 200 and "=" in line:  # a parameter that lost its indentation
+            found[last][-1] += f" {line.strip()}"
     return found
 
 
@@ -122,8 +125,7 @@ def _halves(source: bytes) -> tuple[bytes, bytes]:
 def _walk(headers: Headers, body: bytes, depth: int, parts: list[Part]) -> None:
     declared = _first(headers, "content-type")
     kind = declared.partition(";")[0].strip().lower() or "text/plain"
-    boundary = _BOUNDARY.search(declared) if kind.startswith("multipart/") else None
-    pieces = _pieces(body, (boundary[1] or boundary[2]).encode("utf-8", "replace")) if boundary else []
+    pieces = _pieces(body, _boundary(declared, body)) if kind.startswith("multipart/") else []
     if pieces and depth < MAX_DEPTH:
         for piece in pieces:
             if len(parts) >= MAX_PARTS:
@@ -133,7 +135,17 @@ def _walk(headers: Headers, body: bytes, depth: int, parts: list[Part]) -> None:
         return
     plain = _plain(body, _first(headers, "content-transfer-encoding").lower())
     charset = _CHARSET.search(declared)
+    kind = "text/plain" if kind.startswith("multipart/") else kind
     parts.append(Part(kind, decoded(plain, charset[1].lower() if charset else "utf-8")))
+
+
+def _boundary(declared: str, body: bytes) -> bytes:
+    """Return the declared boundary, or the one that the body seems to have."""
+    found = _BOUNDARY.search(declared)
+    if found is not None:
+        return (found[1] or found[2]).encode("utf-8", "replace")
+    seen = re.search(rb"^--(\S{1,200})[ \t]*$", body[:4_000], re.MULTILINE)
+    return seen[1] if seen is not None else b"\n"
 
 
 def _pieces(body: bytes, boundary: bytes) -> list[bytes]:

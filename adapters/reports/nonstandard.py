@@ -9,12 +9,12 @@ import re
 from adapters.reports.dsn import MAX_RECIPIENTS
 from adapters.reports.finding import Finding
 from adapters.reports.mime import headers_of
-from adapters.reports.quoted import ADDRESS, Said, host_in, provider_of, said, stage_of
+from adapters.reports.quoted import ADDRESS, UNSAID, Said, host_in, provider_of, said, stage_of
 from adapters.reports.report import Report
 
 _A = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?"
 _DAEMON = re.compile(
-    r"mailer[-_ ]?daemon|post?o?master|mail ?delivery|mail deliver\w* (sub)?system|mail ?administrator|system administrator|mdaemon"
+    r"mailer[-_ ]?daemon|po+st[-_ ]?master|mail ?delivery|mail deliver\w* (sub)?system|mail ?administrator|system administrator|mdaemon"
     r"|delivery[-_ ]?(agent|system|notification)|no-?reply@|bounce",
     re.IGNORECASE,
 )
@@ -44,6 +44,7 @@ _AFTER_WORDS = re.compile(
 )
 _COMMAND = re.compile(rf"rcpt[ \t]*to[ \t]*:[ \t]*<?({_A})", re.IGNORECASE)
 _TRANSCRIPT = re.compile(r"^[ \t]*-{2,}[^\n]{0,10}transcript of session", re.IGNORECASE | re.MULTILINE)
+_SAYS_LITTLE = re.compile(r"\.\.\. (remote protocol error|service unavailable)", re.IGNORECASE)
 _OURS = re.compile(r"mailer-daemon@|postmaster@", re.IGNORECASE)
 MAX_LOOK = 16_384
 
@@ -123,15 +124,19 @@ def _passages(written: str, recipients: list[str]) -> list[str]:
 
 
 def _before(written: str, recipients: list[str]) -> list[str]:
-    """Old Sendmail: the conversation first, then the line with the recipient."""
+    """Old Sendmail: the line with the recipient says it all, or that the conversation before it failed."""
     passages = []
     last = 0
     for address in recipients:
         mark = written.find(f"<{address}>...", last)
-        end = written.find("\n", mark) if mark >= 0 else -1
+        if mark < 0:
+            passages.append(written)
+            continue
+        start, end = written.rfind("\n", 0, mark) + 1, written.find("\n", mark)
         end = end if end >= 0 else len(written)
-        passages.append(written[last:end])
-        last = end if mark >= 0 else last
+        line = written[start:end]
+        passages.append(written[last:start] if _SAYS_LITTLE.search(line) else line)
+        last = end
     return passages
 
 
@@ -152,7 +157,7 @@ def _finding(report: Report, address: str, passage: str, delayed: bool) -> Findi
         action="delayed" if delayed else "failed",
         code=quoted.code,
         text=quoted.text,
-        stage=stage_of(passage) or "rcpt",
+        stage=stage_of(passage) or UNSAID,
         reporting_mta=domain,
         remote_mta=remote,
         provider=provider_of(remote, quoted.text, address, domain),

@@ -23,12 +23,19 @@ MAX_LOOK = 65_536
 def parse(raw: bytes) -> tuple[Finding, ...]:
     """Return what the message says, one finding per recipient; kind "unknown" when it says nothing that we know."""
     report = cut(read(raw))
-    found = arf.findings(report) or dsn.findings(report) or nonstandard.findings(report)
+    found = arf.findings(report) or dsn.findings(report) or _inside(report) or nonstandard.findings(report)
     if not found:
         letter = autoreply.finding(report)
         found = [letter or Finding(kind="unknown", recipient=_sender(report), family="none")]
     token, message_id = _token(report), _original_id(report)
     return tuple(msgspec.structs.replace(finding, token=token, message_id=message_id) for finding in found)
+
+
+def _inside(report: Report) -> list[Finding]:
+    """Return what a report says that another system wrapped whole into a message of its own."""
+    if "delivery-status" not in report.original[:MAX_LOOK] or not nonstandard.looks_like_bounce(report):
+        return []
+    return dsn.findings(cut(read(report.original[:MAX_LOOK].encode("utf-8", "replace"))))
 
 
 def _sender(report: Report) -> str:

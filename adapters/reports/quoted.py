@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from schemas.sending import Stage
 
 MAX_TEXT = 2_000
+UNSAID: Stage = "body"
+"""The stage of a reply whose report does not say where it was given: nobody answers there, no stage's rule applies."""
 
 ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 _REPLY = re.compile(
@@ -18,10 +20,10 @@ _ENHANCED = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)")
 _CONTINUED = re.compile(r"(?<![\w.])([45][0-5]\d)-(?:[45]\.\d{1,3}\.\d{1,3}\b)?[ \t]*")
 _IRONPORT = re.compile(r"^[45]\.\d\.\d - [^\n]{0,60}? (?=\d{3}[- '])")
 _ERROR_CODE = re.compile(r"ERROR_CODE *: *(\d{3}), *ERROR_CODE *: *", re.IGNORECASE)
-_END = re.compile(
+_SAYS_LITTLE = re.compile(r"(?:\.\.\. |^)(?:service unavailable|remote protocol error)\W*$", re.IGNORECASE)
+_END = (
     r"\n[ \t]*\n|\n[ \t]*(?:giving up on|i'm not going to try|--|original message)|\(in +reply +to|\(delivery attempts:"
-    r"|\n[ \t]*(?:<<<|>>>|\.\.\. while)",
-    re.IGNORECASE,
+    r"|\n[ \t]*(?:<<<|>>>|\.\.\. while)"
 )
 _STAGES: tuple[tuple[Stage, re.Pattern[str]], ...] = (
     (
@@ -91,13 +93,16 @@ def said(passage: str) -> Said:
         alone = _ENHANCED.search(passage)
         return Said(0, alone[1] if alone else "", _flat(passage))
     rest = passage[found.end() :]
-    end = _END.search(rest)
+    end = re.search(rf"{_END}|\n[ \t]*(?!{found[1]})[45]\d\d[ -]", rest, re.IGNORECASE)
     reply = rest[: end.start()] if end is not None else rest
     reply = re.sub(rf"(?:^|(?<=\s))(?:<<< *)?{found[1]}(?:-| (?=[45]\.\d))(?:[45]\.\d{{1,3}}\.\d{{1,3}}\b)?[ \t]*", "", reply)
     near = _ENHANCED.search(rest[:400] if end is None else rest[: min(end.start(), 400)])
     before = None if near else _ENHANCED.search(passage[: found.start()])
     enhanced = near[1] if near else before[1] if before else ""
     text = _flat(reply).lstrip("'\"#- ")
+    if _SAYS_LITTLE.search(text):
+        said_before = passage[: found.start()].rstrip().rpartition("\n")[2]
+        text = f"{_flat(said_before)} {text}" if not said_before.lstrip().startswith(("<", "-")) else text
     return Said(int(found[1]), enhanced, text.removeprefix(enhanced).lstrip(" :-") if enhanced else text)
 
 

@@ -19,6 +19,8 @@ _CUT = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _FIELDS = re.compile(r"^(?:reporting-mta|final-recipient|original-recipient|feedback-type)[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_FORWARDED = re.compile(r"^>[ >]*(?:final-recipient|reporting-mta)[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_QUOTE = re.compile(r"^>[ ]?", re.MULTILINE)
 _ORIGINALS = ("message/rfc822", "text/rfc822-headers", "message/rfc822-headers", "message/partial", "message/global")
 
 
@@ -42,6 +44,8 @@ def cut(letter: Letter) -> Report:
     originals: list[str] = []
     for part in letter.parts:
         text = part.text[:MAX_TEXT]
+        if _FORWARDED.search(text):
+            text = _QUOTE.sub("", text)
         if part.content_type in _ORIGINALS:
             originals.append(text)
         elif part.content_type == "message/feedback-report":
