@@ -82,7 +82,7 @@ class Figures(msgspec.Struct, frozen=True):
     misses: tuple[Miss, ...]
 
 
-PARTS: dict[str, tuple[int, ...]] = {"all": (0, 1, 2, 3), "even": (0, 2), "odd": (1, 3), "held-out": (3,)}
+PARTS: dict[str, tuple[int, ...]] = {"all": (0, 1, 2, 3), "even": (0, 2), "odd": (1, 3), "last-quarter": (3,)}
 """Which messages, by position modulo 4 of the sorted names. Rules were written on 0 and 2 (even), then looked
 over on 1; 3 was measured only."""
 

@@ -74,9 +74,9 @@ def looks_like_bounce(report: Report) -> bool:
 def _told(written: str) -> bool:
     return re.search(
         r"could(n't| not) be delivered|(unable|not able|n't able|impossible) to deliver|undeliver|delivery (has )?failed|was not delivered"
-        r"|did not reach|permanent (fatal )?error|returned to (you|sender)|error.{0,30}deliver|rejected by",
+        r"|did not reach|^error( message)?\b.{0,40}:[^\n]*$|^[45]\d\d[ -]|permanent (fatal )?error|returned to (you|sender)|error.{0,30}deliver|rejected by",
         written[:4_000],
-        re.IGNORECASE,
+        re.IGNORECASE | re.MULTILINE,
     ) is not None
 
 
@@ -119,7 +119,8 @@ def _passages(written: str, recipients: list[str]) -> list[str]:
             continue
         later = [other for other in at if other > start + len(address)]
         passage = written[start + len(address) : min(later, default=len(written))]
-        passages.append(passage if said(passage).code or _speaks(passage) else written)
+        told = said(passage).code or (_speaks(passage) and not said(written[:start]).code)
+        passages.append(passage if told else written)
     return passages
 
 
@@ -135,7 +136,7 @@ def _before(written: str, recipients: list[str]) -> list[str]:
         start, end = written.rfind("\n", 0, mark) + 1, written.find("\n", mark)
         end = end if end >= 0 else len(written)
         line = written[start:end]
-        passages.append(written[last:start] if _SAYS_LITTLE.search(line) else line)
+        passages.append(written[last:end] if _SAYS_LITTLE.search(line) else f"{line}\n{written[last:start]}")
         last = end
     return passages
 

@@ -7,7 +7,7 @@ import re
 
 import msgspec
 
-from adapters.reports import arf, autoreply, dsn, nonstandard
+from adapters.reports import arf, autoreply, dsn, nonstandard, ses
 from adapters.reports.finding import Finding
 from adapters.reports.mime import headers_of, read
 from adapters.reports.quoted import ADDRESS
@@ -23,7 +23,7 @@ MAX_LOOK = 65_536
 def parse(raw: bytes) -> tuple[Finding, ...]:
     """Return what the message says, one finding per recipient; kind "unknown" when it says nothing that we know."""
     report = cut(read(raw))
-    found = arf.findings(report) or dsn.findings(report) or _inside(report) or nonstandard.findings(report)
+    found = ses.findings(report) or arf.findings(report) or dsn.findings(report) or _inside(report) or nonstandard.findings(report)
     if not found:
         letter = autoreply.finding(report)
         found = [letter or Finding(kind="unknown", recipient=_sender(report), family="none")]

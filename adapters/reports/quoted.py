@@ -36,7 +36,7 @@ _STAGES: tuple[tuple[Stage, re.Pattern[str]], ...] = (
     (
         "rcpt",
         re.compile(
-            r"in reply to rcpt|after (?:pipelined )?rcpt|(?:our|for|following) rcpt|does not like recipient|rcpt[- ]to validation",
+            r"in reply to rcpt|after (?:pipelined )?rcpt|(?:our|for|following) rcpt|does not like recipient|rcpt[- ]to validation|\[rcpt_to\]",
             re.IGNORECASE,
         ),
     ),

@@ -44,7 +44,8 @@ def cut(letter: Letter) -> Report:
     originals: list[str] = []
     for part in letter.parts:
         text = part.text[:MAX_TEXT]
-        if _FORWARDED.search(text):
+        forwarded = _FORWARDED.search(text)
+        if forwarded is not None:
             text = _QUOTE.sub("", text)
         if part.content_type in _ORIGINALS:
             originals.append(text)
@@ -57,7 +58,7 @@ def cut(letter: Letter) -> Report:
         elif part.content_type == "text/html":
             pages.append(text_of_html(text))
         elif part.content_type.startswith(("text/", "message/")) or len(letter.parts) == 1:
-            found = _CUT.search(text)
+            found = _CUT.search(text, 0 if forwarded is None else forwarded.start())
             plain.append(text[: found.start()] if found is not None else text)
             if found is not None:
                 originals.append(text[found.start() :])

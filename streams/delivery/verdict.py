@@ -35,6 +35,7 @@ class Rule(msgspec.Struct, frozen=True, rename={"reply_class": "class"}):
     text: str = ""
     any: tuple[str, ...] = ()
     enhanced: str = ""
+    providers: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -44,7 +45,8 @@ class Rule(msgspec.Struct, frozen=True, rename={"reply_class": "class"}):
     def matches(self, reply: Reply) -> bool:
         """Whether the rule speaks of this reply."""
         return (
-            (not self.stages or reply.stage in self.stages)
+            (not self.providers or reply.provider in self.providers)
+            and (not self.stages or reply.stage in self.stages)
             and self.codes[0] <= reply.code <= self.codes[1]
             and (not self.enhanced or re.fullmatch(self.enhanced, reply.enhanced) is not None)
             and (not self.words or re.search(self.words, _said(reply), re.IGNORECASE) is not None)
@@ -77,20 +79,23 @@ class Meaning(msgspec.Struct, frozen=True):
     rule: str
 
 
-def _load() -> tuple[tuple[Rule, ...], tuple[ReportRule, ...]]:
+def _load() -> tuple[tuple[Rule, ...], tuple[Rule, ...], tuple[ReportRule, ...]]:
     raw: dict[str, Any] = tomllib.loads(files("streams.delivery").joinpath("verdict_rules.toml").read_text("utf-8"))
-    rules = tuple(msgspec.convert(rule, Rule, strict=True) for rule in raw["rule"])
-    return rules, tuple(msgspec.convert(rule, ReportRule, strict=True) for rule in raw["report"])
+    return (
+        msgspec.convert(raw["provider_rule"], tuple[Rule, ...]),
+        msgspec.convert(raw["rule"], tuple[Rule, ...]),
+        msgspec.convert(raw["report"], tuple[ReportRule, ...]),
+    )
 
 
-RULES, REPORT_RULES = _load()
+PROVIDER_RULES, RULES, REPORT_RULES = _load()
 NO_SENSE = RULES[-1].name
 """The last rule, for what is outside the grammar of replies."""
 
 
 def verdict(reply: Reply) -> Verdict:
     """Return what the reply means, and by which rule."""
-    rule = next(rule for rule in RULES if rule.matches(reply))
+    rule = next(rule for rule in (*PROVIDER_RULES, *RULES) if rule.matches(reply))
     return Verdict(rule.reply_class, rule.fault, rule.fault, rule.action, rule.name)
 
 
@@ -107,5 +112,5 @@ def meaning(kind: ReportKind, action: str, reply: Reply) -> Meaning:
     meant = verdict(reply)
     if meant.rule == NO_SENSE or (delayed and reply.code >= 500):
         waits = delayed or reply.enhanced.startswith("4")
-        meant = verdict(msgspec.structs.replace(reply, code=450 if waits else 550))
+        meant = verdict(msgspec.structs.replace(reply, code=450 if waits else 550, stage="rcpt"))
     return Meaning(meant.reply_class, meant.action == "suppress", meant.scope, meant.action, meant.rule)
