@@ -1,6 +1,6 @@
-"""How well reports are understood: the parser and the classifier against a folder of labelled real messages.
+"""How well reports are understood: parser and classifier against labelled real messages.
 
-A folder has `messages/` and `labels.jsonl` (file, index, status, reply, reason, hard). The mapping from the
+Labels are lines of JSON (file, index, status, reply, reason, hard). The mapping from the
 labels' reasons to our classes stands here; where a label is a matter of taste the mapping is not bent.
 """
 
@@ -81,20 +81,31 @@ class Figures(msgspec.Struct, frozen=True):
     class_agreement: float
     misses: tuple[Miss, ...]
 
+    @property
+    def good(self) -> bool:
+        """Whether every figure reaches its aim."""
+        return (
+            self.hard_precision >= 0.98
+            and self.hard_recall >= 0.95
+            and self.recipient_found >= 0.97
+            and self.class_agreement >= 0.90
+        )
+
 
 PARTS: dict[str, tuple[int, ...]] = {"all": (0, 1, 2, 3), "even": (0, 2), "odd": (1, 3), "last-quarter": (3,)}
 """Which messages, by position modulo 4 of the sorted names. Rules were written on 0 and 2 (even), then looked
-over on 1; 3 was measured only."""
+over on 1. Measured before anybody had looked at it, 3 gave hard precision 0.74 and recall 0.67; its misses have
+taught rules since, so no part is unseen any more."""
 
 
-def measure(folder: Path, part: str = "all") -> Figures:
-    """Return the figures of a folder, or of a part of its messages (PARTS)."""
-    names = sorted(path.name for path in (folder / "messages").iterdir())
+def measure(messages: Path, labels: Path, part: str = "all") -> Figures:
+    """Return the figures of a folder of messages, or of a part of them (PARTS)."""
+    names = sorted(path.name for path in messages.iterdir())
     kept = {name for at, name in enumerate(names) if at % 4 in PARTS[part]}
-    lines = (folder / "labels.jsonl").read_bytes().splitlines()
-    labels = [label for line in lines if (label := msgspec.json.decode(line, type=Label)).file in kept]
-    found = {(c.file, c.index): c for name in sorted(kept) for c in classified(folder / "messages" / name, name)}
-    return _figures(labels, found)
+    lines = labels.read_bytes().splitlines()
+    wanted = [label for line in lines if (label := msgspec.json.decode(line, type=Label)).file in kept]
+    found = {(c.file, c.index): c for name in sorted(kept) for c in classified(messages / name, name)}
+    return _figures(wanted, found)
 
 
 def _figures(labels: Iterable[Label], found: dict[tuple[str, int], Classified]) -> Figures:

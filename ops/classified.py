@@ -51,8 +51,12 @@ def messages(path: Path) -> Iterator[tuple[str, bytes]]:
 def classified(path: Path, name: str = "") -> Iterator[Classified]:
     """Yield what each recipient's report means; `name` stands for the path in the output."""
     for source, raw in messages(path):
-        for index, finding in enumerate(parse(raw), 1):
-            yield understood(finding, name or source, index)
+        yield from parsed_and_understood(raw, name or source)
+
+
+def parsed_and_understood(raw: bytes, source: str = "") -> list[Classified]:
+    """Return what one message means for each of its recipients, at least one."""
+    return [understood(finding, source, index) for index, finding in enumerate(parse(raw), 1)]
 
 
 def understood(finding: Finding, source: str = "", index: int = 1) -> Classified:
