@@ -5,7 +5,8 @@ import time
 from ops.classified import parsed_and_understood
 
 _ORIGINAL = (
-    b"Received: from out.firm.test (out.firm.test [192.0.2.7]) by mx.firm.test with ESMTPS id 4N1w26; Mon, 2 Nov 2026 01:09:18 +0000\r\n" * 6
+    b"Received: from out.firm.test (out.firm.test [192.0.2.7]) by mx.firm.test with ESMTPS id 4N1w26; Mon, 2 Nov 2026 01:09:18 +0000\r\n"
+    * 6
     + b"Message-ID: <abcdefghijklmnopqrstuvwxyz234567abcdefg@firm.test>\r\nFrom: Bob <bob@firm.test>\r\nTo: anna@customer.test\r\n"
     b"Subject: Hello\r\n\r\n" + b"A line of the text that came back.\r\n" * 60
 )

@@ -125,7 +125,14 @@ def _figures(labels: Iterable[Label], found: dict[tuple[str, int], Classified]) 
             agreed += 1
         else:
             misses.append(Miss("class", label, got))
-    return Figures(len(pairs), _rate(right, said), _rate(right, meant), _rate(named, len(pairs)), _rate(agreed, len(pairs)), tuple(misses))
+    return Figures(
+        len(pairs),
+        _rate(right, said),
+        _rate(right, meant),
+        _rate(named, len(pairs)),
+        _rate(agreed, len(pairs)),
+        tuple(misses),
+    )
 
 
 def _rate(part: int, whole: int) -> float:

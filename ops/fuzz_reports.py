@@ -55,7 +55,11 @@ def broken(seed: int, corpus: Sequence[bytes]) -> bytes:
             case 6:
                 raw[at:to] = raw[at:to].swapcase()
             case _:
-                raw = raw.replace(*random_.choice(((b"\r\n", b"\n"), (b"\n", b"\r\n"), (b"\n\n", b"\n"), (b":", b""), (b" ", b""), (b"\n", b""))))
+                raw = raw.replace(
+                    *random_.choice(
+                        ((b"\r\n", b"\n"), (b"\n", b"\r\n"), (b"\n\n", b"\n"), (b":", b""), (b" ", b""), (b"\n", b""))
+                    )
+                )
     return bytes(raw)
 
 

@@ -8,7 +8,9 @@ from adapters.reports.mime import headers_of
 from adapters.reports.quoted import ADDRESS
 from adapters.reports.report import Report
 
-_BARE = re.compile(r"complaint about message from|feedback loop|fbl[-_ ]|abuse report|spam (report|complaint)", re.IGNORECASE)
+_BARE = re.compile(
+    r"complaint about message from|feedback loop|fbl[-_ ]|abuse report|spam (report|complaint)", re.IGNORECASE
+)
 _NOBODY = re.compile(r"^(redacted|hashed|undisclosed|x+)?@?$", re.IGNORECASE)
 _DAEMON = re.compile(r"^(feedback|fbl|abuse|staff|complaints?|postmaster|scomp)", re.IGNORECASE)
 
@@ -23,7 +25,9 @@ def findings(report: Report) -> list[Finding]:
         return []
     named = [*fields.get("original-rcpt-to", ()), *fields.get("removal-recipient", ())]
     original = headers_of(report.original.split("\n\n", 1)[0].lstrip("\n"))
-    recipients = _addresses(named) or _addresses([*original.get("x-hmxmroriginalrecipient", ()), *original.get("to", ())])
+    recipients = _addresses(named) or _addresses(
+        [*original.get("x-hmxmroriginalrecipient", ()), *original.get("to", ())]
+    )
     source = (fields.get("reporting-mta") or fields.get("user-agent") or [""])[0]
     return [
         Finding(
@@ -40,8 +44,11 @@ def findings(report: Report) -> list[Finding]:
 
 def _is_bare(report: Report) -> bool:
     sender = ADDRESS.search(report.letter.header("from"))
-    return bool(report.original) and sender is not None and _DAEMON.match(sender[0]) is not None and (
-        _BARE.search(report.letter.header("subject")) is not None
+    return (
+        bool(report.original)
+        and sender is not None
+        and _DAEMON.match(sender[0]) is not None
+        and (_BARE.search(report.letter.header("subject")) is not None)
     )
 
 

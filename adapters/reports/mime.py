@@ -24,9 +24,16 @@ _CHARSETS = re.compile(
 )
 """Charsets that may name a codec: Python has others that are slow, or are no charsets at all."""
 _TAG = re.compile(r"<(?:/?[a-z!][^<>]{0,2000})>", re.IGNORECASE)
-_DROPPED = re.compile(r"<(style|script|head)\b.{0,60000}?</\1\s*>", re.IGNORECASE | re.DOTALL)
 _BREAKING = re.compile(r"<(?:br|p|div|tr|li|h\d|/p|/div|/tr|/td)\b[^<>]{0,500}>", re.IGNORECASE)
-_ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&nbsp;", " "), ("&#39;", "'"), ("&quot;", '"'), ("&#64;", "@"), ("&amp;", "&"))
+_ENTITIES = (
+    ("&lt;", "<"),
+    ("&gt;", ">"),
+    ("&nbsp;", " "),
+    ("&#39;", "'"),
+    ("&quot;", '"'),
+    ("&#64;", "@"),
+    ("&amp;", "&"),
+)
 
 Headers = dict[str, list[str]]
 
@@ -99,10 +106,23 @@ def decoded_words(value: str) -> str:
 
 def text_of_html(source: str) -> str:
     """Return what a reader of the page would see, roughly, line by line."""
-    text = _TAG.sub("", _BREAKING.sub("\n", _DROPPED.sub("", source)))
+    for name in ("style", "script"):
+        source = _without(source, name)
+    text = _TAG.sub("", _BREAKING.sub("\n", source))
     for entity, sign in _ENTITIES:
         text = text.replace(entity, sign)
     return text
+
+
+def _without(source: str, name: str) -> str:
+    """Return a page without the elements of this name; one that does not end stays."""
+    lower = source.lower()
+    kept = []
+    end = 0
+    while (start := lower.find(f"<{name}", end)) >= 0 and (close := lower.find(f"</{name}", start)) >= 0:
+        kept.append(source[end:start])
+        end = close + len(name) + 2
+    return "".join((*kept, source[end:])) if len(lower) == len(source) else source
 
 
 def _word(found: re.Match[str]) -> str:

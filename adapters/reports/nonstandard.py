@@ -72,12 +72,15 @@ def looks_like_bounce(report: Report) -> bool:
 
 
 def _told(written: str) -> bool:
-    return re.search(
-        r"could(n't| not) be delivered|(unable|not able|n't able|impossible) to deliver|undeliver|delivery (has )?failed|was not delivered"
-        r"|did not reach|^error( message)?\b.{0,40}:[^\n]*$|^[45]\d\d[ -]|permanent (fatal )?error|returned to (you|sender)|error.{0,30}deliver|rejected by",
-        written[:4_000],
-        re.IGNORECASE | re.MULTILINE,
-    ) is not None
+    return (
+        re.search(
+            r"could(n't| not) be delivered|(unable|not able|n't able|impossible) to deliver|undeliver|delivery (has )?failed|was not delivered"
+            r"|did not reach|^error( message)?\b.{0,40}:[^\n]*$|^[45]\d\d[ -]|permanent (fatal )?error|returned to (you|sender)|error.{0,30}deliver|rejected by",
+            written[:4_000],
+            re.IGNORECASE | re.MULTILINE,
+        )
+        is not None
+    )
 
 
 def _recipients(report: Report, written: str) -> list[str]:
@@ -85,7 +88,12 @@ def _recipients(report: Report, written: str) -> list[str]:
     named = _unique(ADDRESS.findall(",".join(letter.headers.get("x-failed-recipients", ()))))
     if named:
         return named
-    own = {address.lower() for name in ("to", "from") for value in letter.headers.get(name, ()) for address in ADDRESS.findall(value)}
+    own = {
+        address.lower()
+        for name in ("to", "from")
+        for value in letter.headers.get(name, ())
+        for address in ADDRESS.findall(value)
+    }
     for pattern in (_REFUSED_LINE, _AT_START, _AFTER_WORDS, _COMMAND):
         found = _unique(pattern.findall(written))
         others = [address for address in found if address.lower() not in own and not _OURS.match(address)]

@@ -23,7 +23,13 @@ MAX_LOOK = 65_536
 def parse(raw: bytes) -> tuple[Finding, ...]:
     """Return what the message says, one finding per recipient; kind "unknown" when it says nothing that we know."""
     report = cut(read(raw))
-    found = ses.findings(report) or arf.findings(report) or dsn.findings(report) or _inside(report) or nonstandard.findings(report)
+    found = (
+        ses.findings(report)
+        or arf.findings(report)
+        or dsn.findings(report)
+        or _inside(report)
+        or nonstandard.findings(report)
+    )
     if not found:
         letter = autoreply.finding(report)
         found = [letter or Finding(kind="unknown", recipient=_sender(report), family="none")]

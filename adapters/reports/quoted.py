@@ -11,7 +11,7 @@ UNSAID: Stage = "body"
 
 ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 _REPLY = re.compile(
-    r"(?<![\w.@:/=#-])([45][0-5]\d)"
+    r"(?<![\w.@:/=#-])((?:^[45]\d|[45][0-5])\d)"
     r"(?:(?=[ -]{1,3}#?[45]\.\d{1,3}\.\d{1,3}\b)|-(?=[\w'\"<(\[])|(?=: ?<|: [a-z])|(?= {1,3}[^\s\d.%:])|(?= : )|(?= [45][0-5]\d )|(?=\s*$))"
     r"[ -]{0,3}",
     re.IGNORECASE | re.MULTILINE,
@@ -52,9 +52,18 @@ _STAGES: tuple[tuple[Stage, re.Pattern[str]], ...] = (
     ("connect", re.compile(r"refused to talk to me|after initial connection|greeting failed", re.IGNORECASE)),
 )
 _COMMAND = re.compile(r"^[ \t]*>>> *(rcpt|mail|data|ehlo|helo|\.)", re.IGNORECASE | re.MULTILINE)
-_COMMANDS: dict[str, Stage] = {"rcpt": "rcpt", "mail": "mail", "data": "dot", ".": "dot", "ehlo": "ehlo", "helo": "ehlo"}
+_COMMANDS: dict[str, Stage] = {
+    "rcpt": "rcpt",
+    "mail": "mail",
+    "data": "dot",
+    ".": "dot",
+    "ehlo": "ehlo",
+    "helo": "ehlo",
+}
 _NOBODY_LEFT = re.compile(r"<<< *\d{3}[^\n]{0,80}(?:no valid recipients|need rcpt|no recipients)", re.IGNORECASE)
-_HOST = re.compile(r"\b(?:host|talking to|connected to|by|server)[: ]+([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+){1,10})", re.IGNORECASE)
+_HOST = re.compile(
+    r"\b(?:host|talking to|connected to|by|server)[: ]+([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+){1,10})", re.IGNORECASE
+)
 _PROVIDERS = (
     ("google", re.compile(r"google(?:mail)?\.com|gsmtp|gmail", re.IGNORECASE)),
     ("microsoft", re.compile(r"outlook\.com|hotmail|office365|exchangelabs|microsoft", re.IGNORECASE)),
@@ -95,7 +104,9 @@ def said(passage: str) -> Said:
     rest = passage[found.end() :]
     end = re.search(rf"{_END}|\n[ \t]*(?!{found[1]})[45]\d\d[ -]", rest, re.IGNORECASE)
     reply = rest[: end.start()] if end is not None else rest
-    reply = re.sub(rf"(?:^|(?<=\s))(?:<<< *)?{found[1]}(?:-| (?=[45]\.\d))(?:[45]\.\d{{1,3}}\.\d{{1,3}}\b)?[ \t]*", "", reply)
+    reply = re.sub(
+        rf"(?:^|(?<=\s))(?:<<< *)?{found[1]}(?:-| (?=[45]\.\d))(?:[45]\.\d{{1,3}}\.\d{{1,3}}\b)?[ \t]*", "", reply
+    )
     near = _ENHANCED.search(rest[:400] if end is None else rest[: min(end.start(), 400)])
     before = None if near else _ENHANCED.search(passage[: found.start()])
     enhanced = near[1] if near else before[1] if before else ""

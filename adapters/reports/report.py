@@ -18,7 +18,9 @@ _CUT = re.compile(
     r"|x-apparently-from|authentication-results) ?:",
     re.IGNORECASE | re.MULTILINE,
 )
-_FIELDS = re.compile(r"^(?:reporting-mta|final-recipient|original-recipient|feedback-type)[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_FIELDS = re.compile(
+    r"^(?:reporting-mta|final-recipient|original-recipient|feedback-type)[ \t]*:", re.IGNORECASE | re.MULTILINE
+)
 _FORWARDED = re.compile(r"^>[ >]*(?:final-recipient|reporting-mta)[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _QUOTE = re.compile(r"^>[ ]?", re.MULTILINE)
 _ORIGINALS = ("message/rfc822", "text/rfc822-headers", "message/rfc822-headers", "message/partial", "message/global")

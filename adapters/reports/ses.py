@@ -54,7 +54,9 @@ def _finding(kind: Kind, about: dict[str, Any], one: object) -> Finding:
         recipient=str(fields.get("emailAddress", ""))[:320],
         family="ses",
         status=quoted.enhanced or str(fields.get("status", ""))[:11],
-        action=str(fields.get("action") or about.get("complaintFeedbackType") or ("failed" if kind == "bounce" else ""))[:40],
+        action=str(
+            fields.get("action") or about.get("complaintFeedbackType") or ("failed" if kind == "bounce" else "")
+        )[:40],
         code=quoted.code,
         text=quoted.text or subtype[:200],
         stage=stage_of(diagnostic) or UNSAID,

@@ -64,4 +64,9 @@ def _show_figures(figures: Figures, as_json: bool) -> None:
     for miss in figures.misses:
         got = "nothing" if miss.got is None else f"{miss.got.reply_class} by {miss.got.rule}: {miss.got.text[:160]}"
         said = f"{miss.label.reason}{' (hard)' if miss.label.hard else ''}"
-        out.print(f"{miss.what}: {miss.label.file} #{miss.label.index} is {said}; we say {got}", highlight=False, markup=False, soft_wrap=True)
+        out.print(
+            f"{miss.what}: {miss.label.file} #{miss.label.index} is {said}; we say {got}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
