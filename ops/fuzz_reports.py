@@ -16,10 +16,33 @@ from ops.classified import messages, parsed_and_understood
 
 SLOWEST_S = 1.0
 _SPLICES = (
-    b"\n\n", b"\r", b"\0", b"--", b"=", b"<>", b"@", b"550 ", b"5.1.1 ", b":", b"\xff\xfe", b"\xe2\x80\xa8", b"Final-Recipient: rfc822;",
-    b"Content-Type: multipart/mixed; boundary=x\n\n--x\n", b"Content-Transfer-Encoding: base64\n", b"=?utf-8?B?////?=", b"From ", b"<" * 500,
-    b"a@" * 300, b"{" * 300, b"charset=idna", b"Feedback-Type: abuse\n", b">" * 200, b"<<< 550-", b" " * 2_000, b"5.1.1." * 200,
-)  # fmt: skip
+    b"\n\n",
+    b"\r",
+    b"\0",
+    b"--",
+    b"=",
+    b"<>",
+    b"@",
+    b"550 ",
+    b"5.1.1 ",
+    b":",
+    b"\xff\xfe",
+    b"\xe2\x80\xa8",
+    b"Final-Recipient: rfc822;",
+    b"Content-Type: multipart/mixed; boundary=x\n\n--x\n",
+    b"Content-Transfer-Encoding: base64\n",
+    b"=?utf-8?B?////?=",
+    b"From ",
+    b"<" * 500,
+    b"a@" * 300,
+    b"{" * 300,
+    b"charset=idna",
+    b"Feedback-Type: abuse\n",
+    b">" * 200,
+    b"<<< 550-",
+    b" " * 2_000,
+    b"5.1.1." * 200,
+)
 
 
 class Fuzzed(msgspec.Struct, frozen=True):

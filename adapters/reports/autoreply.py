@@ -8,12 +8,15 @@ from adapters.reports.report import Report
 
 _CHALLENGE = re.compile(
     r"(please )?(confirm|verify) (that )?(your|you are|you're) (message|e-?mail|a? ?human|(a )?real|sen(t|d)|not a)"
-    r"|challenge[- ]response|awaiting (your )?(verification|confirmation|approval)|spam ?arrest|\bboxbe\b|mailinblack|\btmda\b"
-    r"|(message|mail) (is|has been) (being )?held (until|for|pending)|click (here|the link|below)[^.]{0,60}(verify|confirm|deliver) ",
+    r"|challenge[- ]response|awaiting (your )?(verification|confirmation|approval)|spam ?arrest|\bboxbe\b"
+    r"|mailinblack|\btmda\b"
+    r"|(message|mail) (is|has been) (being )?held (until|for|pending)|click (here|the link"
+    r"|below)[^.]{0,60}(verify|confirm|deliver) ",
     re.IGNORECASE,
 )
 _AWAY = re.compile(
-    r"out of (the )?office|automatic reply|auto(matic)?[- ]?(reply|response)|autoresponder|\baway\b|on vacation|vacation (reply|message|notice)"
+    r"out of (the )?office|automatic reply|auto(matic)?[- ]?(reply|response)|autoresponder|\baway\b|on vacation"
+    r"|vacation (reply|message|notice)"
     r"|holiday|abwesen|automatische antwort|absence|r[ée]ponse automatique|respuesta autom|risposta automatica"
     r"|fuera de la oficina|resposta autom|автоответ|自動返信|自动回复|自動応答|不在|afwezig|fr[åa]nvaro|poissa",
     re.IGNORECASE,

@@ -14,31 +14,39 @@ from adapters.reports.report import Report
 
 _A = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?"
 _DAEMON = re.compile(
-    r"mailer[-_ ]?daemon|po+st[-_ ]?master|mail ?delivery|mail deliver\w* (sub)?system|mail ?administrator|system administrator|mdaemon"
+    r"mailer[-_ ]?daemon|po+st[-_ ]?master|mail ?delivery|mail deliver\w* (sub)?system|mail ?administrator"
+    r"|system administrator|mdaemon"
     r"|delivery[-_ ]?(agent|system|notification)|no-?reply@|bounce",
     re.IGNORECASE,
 )
 _SUBJECT = re.compile(
-    r"undeliver|not (be )?deliver|unable to deliver|(failure|fail|failed|error|problem)\b.{0,40}(deliver|mail|notice|message)|delivery.{0,30}"
-    r"(fail|status|problem|error|delay|report|notif)|returned? (mail|to sender|message)|mail (system|delivery|failure|error)"
-    r"|failure notice|warning: (could not send|message .{1,40} delayed)|bounce|non[- ]?remis|unzustellbar|no se pudo entregar"
+    r"undeliver|not (be )?deliver|unable to deliver|(failure|fail|failed|error|problem)\b.{0,40}(deliver|mail"
+    r"|notice|message)|delivery.{0,30}"
+    r"(fail|status|problem|error|delay|report|notif)|returned? (mail|to sender|message)|mail (system|delivery"
+    r"|failure|error)"
+    r"|failure notice|warning: (could not send|message .{1,40} delayed)|bounce|non[- ]?remis|unzustellbar|no se "
+    r"pudo entregar"
     r"|mail could not|message (could not|not) |error sending your mail|rejected",
     re.IGNORECASE,
 )
 _DELAYED = re.compile(
-    r"\bdelayed\b|still (being retried|trying|in the queue)|will (be )?(retr|keep trying|continue)|temporary failure report|warning message only"
+    r"\bdelayed\b|still (being retried|trying|in the queue)|will (be )?(retr|keep trying|continue)|temporary "
+    r"failure report|warning message only"
     r"|has not (yet )?been (delivered|collected)|do(es)? not need to (re-?)?send",
     re.IGNORECASE,
 )
 _AT_START = re.compile(
-    rf"^[ \t>*]*(?:(?:recipient|original-recipient|final-recipient|failed recipient|recipient address|user|address|e-?mail)[ \t]*:[ \t]*)?"
+    rf"^[ \t>*]*(?:(?:recipient|original-recipient|final-recipient|failed recipient|recipient address|user"
+    rf"|address|e-?mail)[ \t]*:[ \t]*)?"
     rf"[\"'<(\[]{{0,2}}({_A})[\"'>)\]]{{0,2}}(?=[ \t]*(?:$|[:,;(\[\-]|on \w{{3}}[,.]|\.\.\.| +[A-Za-z0-9]))",
     re.IGNORECASE | re.MULTILINE,
 )
 _REFUSED_LINE = re.compile(rf"^(?:[45]\d\d )?(?:[45]\.\d\.\d )?<({_A})>\.\.\.", re.MULTILINE)
 _AFTER_WORDS = re.compile(
-    rf"\b(?:deliver(?:ed|y|able)?|undeliverable|sen[dt]|mail(?:ing)?|message|addressed|forwarded|reach(?:ed)?|recipients?|userid|user|mailbox|address(?:es)?|email)"
-    rf"(?:[ \t]+(?:your mail |your message |message |mail )?(?:to|for|of|is|was)(?: the following)?(?: (?:address|recipient|user|mailbox)(?:es|s)?)?)?"
+    rf"\b(?:deliver(?:ed|y|able)?|undeliverable|sen[dt]|mail(?:ing)?|message|addressed|forwarded|reach(?:ed)?"
+    rf"|recipients?|userid|user|mailbox|address(?:es)?|email)"
+    rf"(?:[ \t]+(?:your mail |your message |message |mail )?(?:to|for|of|is|was)(?: the following)?(?: (?:address"
+    rf"|recipient|user|mailbox)(?:es|s)?)?)?"
     rf"(?=[\s:\"'<(\[])[ \t]*:?\s{{0,6}}[\"'<(\[]{{0,2}}({_A})",
     re.IGNORECASE,
 )
@@ -74,8 +82,10 @@ def looks_like_bounce(report: Report) -> bool:
 def _told(written: str) -> bool:
     return (
         re.search(
-            r"could(n't| not) be delivered|(unable|not able|n't able|impossible) to deliver|undeliver|delivery (has )?failed|was not delivered"
-            r"|did not reach|^error( message)?\b.{0,40}:[^\n]*$|^[45]\d\d[ -]|permanent (fatal )?error|returned to (you|sender)|error.{0,30}deliver|rejected by",
+            r"could(n't| not) be delivered|(unable|not able|n't able|impossible) to deliver|undeliver|delivery "
+            r"(has )?failed|was not delivered"
+            r"|did not reach|^error( message)?\b.{0,40}:[^\n]*$|^[45]\d\d[ -]|permanent (fatal )?error|returned "
+            r"to (you|sender)|error.{0,30}deliver|rejected by",
             written[:4_000],
             re.IGNORECASE | re.MULTILINE,
         )

@@ -12,7 +12,8 @@ UNSAID: Stage = "body"
 ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 _REPLY = re.compile(
     r"(?<![\w.@:/=#-])((?:^[45]\d|[45][0-5])\d)"
-    r"(?:(?=[ -]{1,3}#?[45]\.\d{1,3}\.\d{1,3}\b)|-(?=[\w'\"<(\[])|(?=: ?<|: [a-z])|(?= {1,3}[^\s\d.%:])|(?= : )|(?= [45][0-5]\d )|(?=\s*$))"
+    r"(?:(?=[ -]{1,3}#?[45]\.\d{1,3}\.\d{1,3}\b)|-(?=[\w'\"<(\[])|(?=: ?<|: [a-z])|(?= {1,3}[^\s\d.%:])|(?= : )"
+    r"|(?= [45][0-5]\d )|(?=\s*$))"
     r"[ -]{0,3}",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -29,21 +30,24 @@ _STAGES: tuple[tuple[Stage, re.Pattern[str]], ...] = (
     (
         "dot",
         re.compile(
-            r"in reply to end of data|after end of data|failed after i sent|final data|end of (?:message|data)\b|after sending (?:message|data)",
+            r"in reply to end of data|after end of data|failed after i sent|final data|end of (?:message|data)\b"
+            r"|after sending (?:message|data)",
             re.IGNORECASE,
         ),
     ),
     (
         "rcpt",
         re.compile(
-            r"in reply to rcpt|after (?:pipelined )?rcpt|(?:our|for|following) rcpt|does not like recipient|rcpt[- ]to validation|\[rcpt_to\]",
+            r"in reply to rcpt|after (?:pipelined )?rcpt|(?:our|for|following) rcpt|does not like recipient"
+            r"|rcpt[- ]to validation|\[rcpt_to\]",
             re.IGNORECASE,
         ),
     ),
     (
         "mail",
         re.compile(
-            r"in reply to mail|after (?:pipelined )?mail\b|(?:our|for|following) mail from|sender was rejected|mail from:? command",
+            r"in reply to mail|after (?:pipelined )?mail\b|(?:our|for|following) mail from|sender was rejected"
+            r"|mail from:? command",
             re.IGNORECASE,
         ),
     ),

@@ -10,7 +10,8 @@ MAX_TEXT = 65_536
 _CUT = re.compile(
     r"^[ \t>]*(?:"
     r"-{2,}[^\n]{0,40}?\b(?:copy of (?:the|your)|unsent message|original message|returned message|original mail"
-    r"|message (?:header|text)|header(?:s)? of the (?:original|message)|undelivered message|below this line|body of the message)"
+    r"|message (?:header|text)|header(?:s)? of the (?:original|message)|undelivered message|below this line|body "
+    r"of the message)"
     r"|(?:original message|message headers?|(?:the )?(?:original|undelivered) (?:message|mail) headers?) follows?"
     r"|(?:included is|below is|the following is|this is) a copy of (?:the|your)"
     r"|(?:original|first \d+ bytes of) (?:message|mail)[^\n]{0,20}:?$"

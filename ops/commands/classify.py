@@ -57,7 +57,8 @@ def _show_figures(figures: Figures, as_json: bool) -> None:
         sys.stdout.write(msgspec.json.encode(figures).decode() + "\n")
         return
     out.print(
-        f"{figures.recipients} recipients: hard precision {figures.hard_precision:.3f}, recall {figures.hard_recall:.3f}; "
+        f"{figures.recipients} recipients: hard precision {figures.hard_precision:.3f}, recall "
+        f"{figures.hard_recall:.3f}; "
         f"recipient found {figures.recipient_found:.3f}; class agrees {figures.class_agreement:.3f}",
         highlight=False,
     )

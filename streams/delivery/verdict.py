@@ -102,8 +102,8 @@ def verdict(reply: Reply) -> Verdict:
 def meaning(kind: ReportKind, action: str, reply: Reply) -> Meaning:
     """Return what a report means for one recipient.
 
-    A bounce that quotes no reply, and whose words alone say nothing, counts as one of the reporting system's own: 4xx while it is delayed or its
-    status says so, else 5xx. Who is only delayed is not dead.
+    A bounce that quotes no reply, and whose words alone say nothing, counts as one of the reporting system's
+    own: 4xx while it is delayed or its status says so, else 5xx. Who is only delayed is not dead.
     """
     if kind != "bounce":
         rule = next(r for r in REPORT_RULES if r.kind == kind and re.search(r.said, action, re.IGNORECASE))

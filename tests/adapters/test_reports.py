@@ -117,7 +117,8 @@ def test_every_reason_of_the_labels_has_a_place_in_the_mapping() -> None:
             "554",
         ),
         (
-            "Delivery has failed to these recipients or groups:\n\nanna@customer.test\nYour message wasn't delivered.\n\n"
+            "Delivery has failed to these recipients or groups:\n\nanna@customer.test\nYour message wasn't "
+            "delivered.\n\n"
             "Remote Server returned '550 5.4.1 Recipient address rejected: Access denied [x.prod.outlook.com]'\n",
             "anna@customer.test",
             "hard",
@@ -135,7 +136,8 @@ def test_a_bounce_of_any_program_names_recipient_reply_and_reason(
 
 def test_each_recipient_of_a_report_has_a_finding_of_its_own() -> None:
     fields = "\n\n".join(
-        f"Final-Recipient: rfc822; {name}@customer.test\nAction: failed\nStatus: {status}\nDiagnostic-Code: smtp; {said}"
+        f"Final-Recipient: rfc822; {name}@customer.test\nAction: failed\nStatus: {status}\nDiagnostic-Code: smtp;"
+        f" {said}"
         for name, status, said in (("a", "5.1.1", "550 5.1.1 User unknown"), ("b", "5.2.2", "552 5.2.2 Mailbox full"))
     )
     found = parsed_and_understood(dsn(fields))
@@ -147,7 +149,8 @@ def test_each_recipient_of_a_report_has_a_finding_of_its_own() -> None:
 
 def test_the_address_that_we_wrote_to_wins_over_the_one_it_was_forwarded_to() -> None:
     raw = dsn(
-        "Original-Recipient: rfc822; a@customer.test\nFinal-Recipient: rfc822; b@other.test\nAction: failed\nStatus: 5.1.1"
+        "Original-Recipient: rfc822; a@customer.test\nFinal-Recipient: rfc822; b@other.test\nAction: failed\n"
+        "Status: 5.1.1"
     )
     assert one(raw).recipient == "a@customer.test"
 
@@ -161,7 +164,8 @@ def test_a_success_notice_is_no_bounce(action: str) -> None:
 def test_who_is_only_delayed_is_not_dead_whatever_is_quoted() -> None:
     found = one(
         dsn(
-            "Final-Recipient: rfc822; a@customer.test\nAction: delayed\nStatus: 4.1.1\nDiagnostic-Code: smtp; 550 5.1.1 User unknown"
+            "Final-Recipient: rfc822; a@customer.test\nAction: delayed\nStatus: 4.1.1\nDiagnostic-Code: smtp; "
+            "550 5.1.1 User unknown"
         )
     )
     assert not found.hard
@@ -171,14 +175,18 @@ def test_who_is_only_delayed_is_not_dead_whatever_is_quoted() -> None:
 def test_a_5xx_that_nobody_knows_is_not_hard() -> None:
     found = one(
         dsn(
-            "Final-Recipient: rfc822; a@customer.test\nAction: failed\nStatus: 5.0.0\nDiagnostic-Code: smtp; 571 frobnicated"
+            "Final-Recipient: rfc822; a@customer.test\nAction: failed\nStatus: 5.0.0\nDiagnostic-Code: smtp; 571 "
+            "frobnicated"
         )
     )
     assert (found.reply_class, found.hard, found.reply) == ("unknown", False, "571")
 
 
 def test_unknown_user_said_after_the_mail_was_taken_is_a_filter_but_at_rcpt_a_dead_address() -> None:
-    said = "Final-Recipient: rfc822; a@customer.test\nAction: failed\nStatus: 5.0.0\nDiagnostic-Code: smtp; 550 User unknown"
+    said = (
+        "Final-Recipient: rfc822; a@customer.test\nAction: failed\nStatus: 5.0.0\nDiagnostic-Code: smtp; 550 "
+        "User unknown"
+    )
     at = "<a@customer.test>: host mx.customer.test said: 550 User unknown (in reply to {} command)"
     assert one(dsn(said, at.format("end of DATA"))).reply_class == "policy_content"
     assert one(dsn(said, at.format("RCPT TO"))).hard
@@ -205,7 +213,8 @@ def test_unknown_user_said_after_the_mail_was_taken_is_a_filter_but_at_rcpt_a_de
         ),
         dsn(f"Final-Recipient: rfc822; a@c.test\nAction: failed\nOriginal-Envelope-Id: {TOKEN}"),
         bounce(
-            f"<a@c.test>:\n550 no\n\n--- Below this line is a copy of the message.\n\nMessage-ID:\n <{TOKEN}@firm.test>\n"
+            f"<a@c.test>:\n550 no\n\n--- Below this line is a copy of the message.\n\nMessage-ID:\n "
+            f"<{TOKEN}@firm.test>\n"
         ),
         letter("From: a@c.test", "Subject: Re: Hello", f"In-Reply-To: <{TOKEN}@firm.test>", body="Yes, please call."),
     ],
@@ -229,11 +238,14 @@ def test_without_a_token_the_message_id_of_the_original_is_kept() -> None:
 @pytest.mark.parametrize(
     ("raw", "kind", "action"),
     [
-        (letter("From: a@c.test", "Subject: Re: Hello", "Auto-Submitted: auto-replied", body="I am away."), "auto_reply", "ignore"),
+        (letter("From: a@c.test", "Subject: Re: Hello", "Auto-Submitted: auto-replied"), "auto_reply", "ignore"),
         (letter("From: a@c.test", "Subject: Automatische Antwort: Hello", body="Bin weg."), "auto_reply", "ignore"),
         (letter("From: a@c.test", "Subject: Hello", "X-Autoreply: yes", body="Thanks"), "auto_reply", "ignore"),
         (letter("From: a@c.test", "Subject: Please confirm your message", body="Click here."), "challenge", "ask"),
-        (letter("From: a@c.test", "Subject: Re: Hello", "In-Reply-To: <x@firm.test>", body="Could not be delivered before Monday, sorry."), "reply", "ask"),
+        (letter("From: a@c.test", "Subject: Re: Hello", "In-Reply-To: <x@firm.test>", body="Could not be delivered "
+                                                                                           "before "
+                                                                                           "Monday, "
+                                                                                           "sorry."), "reply", "ask"),
         (letter("From: news@shop.test", "Subject: Sale", body="Buy."), "unknown", "ask"),
         (b"", "unknown", "ask"),
         (b"\x00\xff\xfe", "unknown", "ask"),
@@ -252,7 +264,8 @@ def test_a_complaint_names_its_recipients_and_suppresses_but_not_spam_and_failed
                 "From: feedback@isp.test",
                 "Subject: FW: Hello",
                 "Content-Type: multipart/report; report-type=feedback-report; boundary=b",
-                body=f"--b\nContent-Type: message/feedback-report\n\nFeedback-Type: {kind}\nOriginal-Rcpt-To: <anna@isp.test>\n\n--b--",
+                body=f"--b\nContent-Type: message/feedback-report\n\nFeedback-Type: {kind}\nOriginal-Rcpt-To: "
+                f"<anna@isp.test>\n\n--b--",
             )
         )
 
