@@ -13,30 +13,68 @@ from adapters.reports.quoted import ADDRESS, UNSAID, Said, host_in, provider_of,
 from adapters.reports.report import Report
 
 _A = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?"
-_DAEMON = re.compile(
-    r"mailer[-_ ]?daemon|po+st[-_ ]?master|mail ?delivery|mail deliver\w* (sub)?system|mail ?administrator"
-    r"|system administrator|mdaemon"
-    r"|delivery[-_ ]?(agent|system|notification)|no-?reply@|bounce",
-    re.IGNORECASE,
+
+
+def _words(*alternatives: str) -> re.Pattern[str]:
+    return re.compile("|".join(alternatives), re.IGNORECASE | re.MULTILINE)
+
+
+_MACHINE = _words(r"mailer[-_ ]?daemon", r"mdaemon", r"mail deliver\w* (sub)?system")
+"""Senders that write nothing but reports."""
+_DAEMON = _words(
+    r"po+st[-_ ]?master",
+    r"mail ?delivery",
+    r"(mail|system) ?administrator",
+    r"delivery[-_ ]?(agent|system|notification)",
+    r"no-?reply@",
+    r"bounce",
 )
-_SUBJECT = re.compile(
-    r"undeliver|not (be )?deliver|unable to deliver|(failure|fail|failed|error|problem)\b.{0,40}(deliver|mail"
-    r"|notice|message)|delivery.{0,30}"
-    r"(fail|status|problem|error|delay|report|notif)|returned? (mail|to sender|message)|mail (system|delivery"
-    r"|failure|error)"
-    r"|failure notice|warning: (could not send|message .{1,40} delayed)|bounce|non[- ]?remis|unzustellbar|no se "
-    r"pudo entregar"
-    r"|mail could not|message (could not|not) |error sending your mail|rejected",
-    re.IGNORECASE,
+_SUBJECT = _words(
+    r"undeliver",
+    r"non-delivery",
+    r"not (be )?deliver",
+    r"unable to deliver",
+    r"(failure|fail|failed|error|problem)\b.{0,40}(deliver|mail|notice|message)",
+    r"delivery.{0,30}(fail|status|problem|error|delay|report|notif)",
+    r"returned? (mail|to sender|message)",
+    r"mail (system|delivery|failure|error)",
+    r"warning: (could not send|message .{1,40} delayed)",
+    r"bounce",
+    r"non[- ]?remis",
+    r"unzustellbar",
+    r"no se pudo entregar",
+    r"mail could not",
+    r"message (could not|not) ",
+    r"error sending your mail",
+    r"rejected",
 )
-_DELAYED = re.compile(
-    r"\bdelayed\b|still (being retried|trying|in the queue)|will (be )?(retr|keep trying|continue)|temporary "
-    r"failure report|warning message only"
-    r"|has not (yet )?been (delivered|collected)|do(es)? not need to (re-?)?send",
-    re.IGNORECASE,
+_TOLD = _words(
+    r"could(n't| not) be delivered",
+    r"(unable|not able|n't able|impossible) to deliver",
+    r"undeliver",
+    r"delivery (has )?failed",
+    r"was not delivered",
+    r"did not reach",
+    r"permanent (fatal )?error",
+    r"returned to (you|sender)",
+    r"failed recipients?",
+)
+_TOLD_BY_A_DAEMON = _words(
+    r"^error( message)?\b.{0,40}:[^\n]*$", r"^[45]\d\d[ -]", r"error.{0,30}deliver", r"rejected by"
+)
+_DELAYED = _words(
+    r"\bdelayed\b",
+    r"still (being retried|trying|in the queue)",
+    r"will (be )?(retr|keep trying|continue)",
+    r"temporary failure report",
+    r"warning message only",
+    r"has not (yet )?been (delivered|collected)",
+    r"do(es)? not need to (re-?)?send",
 )
 _AT_START = re.compile(
-    rf"^[ \t>*]*(?:(?:recipient|original-recipient|final-recipient|failed recipient|recipient address|user"
+_TOLD_BY_A_DAEMON = _words(
+    r"^error( message)?\b.{0,40}:[^\n]*$", r"^[45]\d\d[ -]", r"error.{0,30}deliver", r"rejected by"
+)
     rf"|address|e-?mail)[ \t]*:[ \t]*)?"
     rf"[\"'<(\[]{{0,2}}({_A})[\"'>)\]]{{0,2}}(?=[ \t]*(?:$|[:,;(\[\-]|on \w{{3}}[,.]|\.\.\.| +[A-Za-z0-9]))",
     re.IGNORECASE | re.MULTILINE,
@@ -53,6 +91,8 @@ _AFTER_WORDS = re.compile(
 _COMMAND = re.compile(rf"rcpt[ \t]*to[ \t]*:[ \t]*<?({_A})", re.IGNORECASE)
 _TRANSCRIPT = re.compile(r"^[ \t]*-{2,}[^\n]{0,10}transcript of session", re.IGNORECASE | re.MULTILINE)
 _SAYS_LITTLE = re.compile(r"\.\.\. (remote protocol error|service unavailable)", re.IGNORECASE)
+_ANSWER = re.compile(r"(re|aw|sv|tr|fwd?|wg) ?:", re.IGNORECASE)
+_X400 = re.compile(rf"\bSMTP=({_A});", re.IGNORECASE)
 _OURS = re.compile(r"mailer-daemon@|postmaster@", re.IGNORECASE)
 MAX_LOOK = 16_384
 
@@ -74,23 +114,17 @@ def looks_like_bounce(report: Report) -> bool:
     if "x-failed-recipients" in letter.headers or "delivery-status" in letter.content_type.lower():
         return True
     sender = letter.header("from")
-    empty = letter.header("return-path").strip() in ("<>",)
-    daemon = _DAEMON.search(sender) is not None or not sender or empty
-    return daemon and (_SUBJECT.search(letter.header("subject")) is not None or _told(report.written))
-
-
-def _told(written: str) -> bool:
-    return (
-        re.search(
-            r"could(n't| not) be delivered|(unable|not able|n't able|impossible) to deliver|undeliver|delivery "
-            r"(has )?failed|was not delivered"
-            r"|did not reach|^error( message)?\b.{0,40}:[^\n]*$|^[45]\d\d[ -]|permanent (fatal )?error|returned "
-            r"to (you|sender)|error.{0,30}deliver|rejected by",
-            written[:4_000],
-            re.IGNORECASE | re.MULTILINE,
-        )
-        is not None
-    )
+    subject = letter.header("subject")
+    if _MACHINE.search(sender):
+        return True
+    written = report.written[:4_000]
+    titled, told = _SUBJECT.search(subject) is not None, _TOLD.search(written) is not None
+    if _DAEMON.search(sender):
+        return titled or told or _TOLD_BY_A_DAEMON.search(written) is not None
+    if not sender or letter.header("return-path").strip() == "<>":
+        return titled or told
+    answers = bool(letter.headers.get("in-reply-to") or letter.headers.get("references"))
+    return titled and told and not answers and not _ANSWER.match(subject)
 
 
 def _recipients(report: Report, written: str) -> list[str]:
@@ -104,7 +138,7 @@ def _recipients(report: Report, written: str) -> list[str]:
         for value in letter.headers.get(name, ())
         for address in ADDRESS.findall(value)
     }
-    for pattern in (_REFUSED_LINE, _AT_START, _AFTER_WORDS, _COMMAND):
+    for pattern in (_REFUSED_LINE, _X400, _AT_START, _AFTER_WORDS, _COMMAND):
         found = _unique(pattern.findall(written))
         others = [address for address in found if address.lower() not in own and not _OURS.match(address)]
         if others or (found and pattern is not _AFTER_WORDS):
