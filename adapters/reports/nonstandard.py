@@ -60,7 +60,10 @@ _TOLD = _words(
     r"failed recipients?",
 )
 _TOLD_BY_A_DAEMON = _words(
-    r"^error( message)?\b.{0,40}:[^\n]*$", r"^[45]\d\d[ -]", r"error.{0,30}deliver", r"rejected by"
+    r"^error( message)?\b.{0,40}:[^\n]*$",
+    r"^[45]\d\d[ -]",
+    r"error.{0,30}deliver",
+    r"rejected by",
 )
 _DELAYED = _words(
     r"\bdelayed\b",
