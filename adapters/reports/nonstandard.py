@@ -75,10 +75,8 @@ _DELAYED = _words(
     r"do(es)? not need to (re-?)?send",
 )
 _AT_START = re.compile(
-_TOLD_BY_A_DAEMON = _words(
-    r"^error( message)?\b.{0,40}:[^\n]*$", r"^[45]\d\d[ -]", r"error.{0,30}deliver", r"rejected by"
-)
-    rf"|address|e-?mail)[ \t]*:[ \t]*)?"
+    rf"^[ \t>*]*(?:(?:(?:intended )?recipient|original-recipient|final-recipient|failed recipient"
+    rf"|recipient address|user|address|e-?mail)[ \t]*:[ \t]*)?"
     rf"[\"'<(\[]{{0,2}}({_A})[\"'>)\]]{{0,2}}(?=[ \t]*(?:$|[:,;(\[\-]|on \w{{3}}[,.]|\.\.\.| +[A-Za-z0-9]))",
     re.IGNORECASE | re.MULTILINE,
 )
