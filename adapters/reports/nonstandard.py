@@ -71,7 +71,7 @@ _DELAYED = _words(
     r"will (be )?(retr|keep trying|continue)",
     r"temporary failure report",
     r"warning message only",
-    r"has not (yet )?been (delivered|collected)",
+    r"has not yet been (delivered|collected)",
     r"do(es)? not need to (re-?)?send",
 )
 _AT_START = re.compile(
