@@ -9,8 +9,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from adapters.interface import Mail
+from adapters.interface import Mail, MailAdapter
 from adapters.mail.mailgun import MailgunAdapter
+from adapters.mail.ses import SesAdapter
 from adapters.secrets import Secrets
 from schemas.ids import RouteId
 from schemas.sending import Accepted, RouteCall
@@ -34,11 +35,25 @@ def mailgun_rate(seconds: float) -> float:
         key.write_text("key-of-the-bench")
         options = {"domain": "firm.test", "base_url": f"http://127.0.0.1:{port}"}
         call = RouteCall(RouteId("bench"), "mailgun", secret_ref="file:key", options=options)
-        return asyncio.run(_mailgun_mails(call, Path(name), seconds)) / seconds
+        return asyncio.run(_mails(MailgunAdapter(Secrets(Path(name))), call, seconds)) / seconds
 
 
-async def _mailgun_mails(call: RouteCall, folder: Path, seconds: float) -> int:
-    adapter = MailgunAdapter(Secrets(folder))
+def ses_rate(seconds: float) -> float:
+    """Return the mails a second that SendEmail takes, signed, over kept connections of plain HTTP.
+
+    TLS costs one handshake a connection on top; what SES itself needs for an answer is left out.
+    """
+    with _saying_yes(b'{"MessageId":"0102-ses-000000"}') as port, TemporaryDirectory() as name:
+        keys = Path(name) / "keys"
+        keys.touch(0o600)
+        keys.write_text("AKIAEXAMPLE:secret")
+        options = {"region": "eu-west-1", "endpoint_url": f"http://127.0.0.1:{port}", "configuration_set": "fleet"}
+        call = RouteCall(RouteId("bench"), "ses", secret_ref="file:keys", options=options)
+        return asyncio.run(_mails(SesAdapter(Secrets(Path(name))), call, seconds)) / seconds
+
+
+async def _mails(adapter: MailAdapter, call: RouteCall, seconds: float) -> int:
+    """Return how many mails the adapter hands over in this time."""
     mail = Mail("bob@firm.test", "anna@customer.test", RAW, TOKEN)
     end = time.monotonic() + seconds
 

@@ -51,6 +51,7 @@ class _Way(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     monthly_usd: float = 0.0
     per_thousand_usd: float = 0.0
     options: dict[str, str] = {}
+    pause_seconds: int = 300
 
 
 class _Share(msgspec.Struct, forbid_unknown_fields=True):
@@ -234,6 +235,8 @@ class _Reading:
             self.wrong.append(f"{where}: provider {way.provider} is not known; known are {', '.join(PROVIDERS)}")
         if min(way.ceiling_24h, way.ceiling_per_second, way.monthly_usd, way.per_thousand_usd) < 0:
             self.wrong.append(f"{where}: ceilings and prices must not be negative")
+        if way.pause_seconds < 1:
+            self.wrong.append(f"{where}: pause_seconds must be at least 1")
         if way.tls == "none" and way.host not in LOOPBACK:
             self.wrong.append(f'{where}: tls = "none" would send passwords in clear; only a loopback host may have it')
         if way.max_connections < 1 or not 0 <= way.port < 65536:
@@ -257,6 +260,7 @@ class _Reading:
             monthly_usd=round(way.monthly_usd * part, 2),
             per_thousand_usd=way.per_thousand_usd,
             options=way.options,
+            pause_seconds=way.pause_seconds,
         )
 
     def _sharing(self, account: str) -> list[str]:

@@ -71,10 +71,10 @@ class Site:
         wait_until(lambda: _answers(self.smtp_port), process, "the receiving mail server", log, 20)
         self._receiver = process
 
-    def stop_receiver(self) -> None:
+    def stop_receiver(self, with_signal: int = signal.SIGTERM) -> None:
         """End the receiving mail server."""
         if self._receiver is not None:
-            stop(self._receiver, signal.SIGTERM)  # type: ignore[arg-type]  # set by start_receiver alone
+            stop(self._receiver, with_signal)  # type: ignore[arg-type]  # set by start_receiver alone
             self._receiver = None
 
     def keep_secret(self, name: str, secret: str) -> None:

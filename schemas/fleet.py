@@ -74,6 +74,7 @@ class RouteDeclared(msgspec.Struct, frozen=True, omit_defaults=True):
     monthly_usd: float = 0.0  # this client's share
     per_thousand_usd: float = 0.0
     options: dict[str, str] = {}  # as RouteCall has them
+    pause_seconds: int = 300  # of its breaker after the first trip; doubled with each further one, to an hour
     active: bool = True
 
 

@@ -23,6 +23,7 @@ from schemas.fleet import (
 from schemas.ids import MailboxAddress
 from schemas.registry import Fact
 from schemas.sending import (
+    PROCESS_GONE,
     AttemptAccepted,
     AttemptMissed,
     AttemptNotSent,
@@ -151,7 +152,10 @@ def unknown(state: FleetState, fact: AttemptUnknown, at: datetime) -> list[Fact]
     row = _open_row(state, fact.ref, fact.attempt)
     if row is None or row.state == "unknown":
         return []
-    return [_end(state, row, fact.ref, "unknown", at, gave_back=False)]
+    ended = _end(state, row, fact.ref, "unknown", at, gave_back=False)
+    if fact.what == PROCESS_GONE:  # our own crash says nothing about the route
+        return [ended]
+    return [ended, *_failed(state, fact, "no answer after the claim", fact.what, at)]
 
 
 def _end(
@@ -205,14 +209,18 @@ def _recovered(state: FleetState, fact: AttemptAccepted | AttemptRefused) -> lis
 
 
 def _failed(
-    state: FleetState, fact: AttemptRefused | AttemptNotSent, rule: str, evidence: str, at: datetime
+    state: FleetState,
+    fact: AttemptRefused | AttemptNotSent | AttemptUnknown,
+    rule: str,
+    evidence: str,
+    at: datetime,
 ) -> list[Fact]:
     """Count a failure of the route's own, and trip its breaker when it is one too many."""
     client, route = fact.ref.client, fact.route
     row = state.route(client, route)
     if row is None or (row.out_until is not None and at < row.out_until):
         return []  # it is out already: this attempt had begun before
-    pause = pause_after(fact, row.failures, row.trips)
+    pause = pause_after(fact, row.failures, row.trips, timedelta(seconds=row.declared.pause_seconds))
     if pause is None:
         return [RouteFailed(client, route, rule)]
     way = row.declared

@@ -7,10 +7,9 @@ doubles with each trip until a mail goes through.
 from datetime import datetime, timedelta
 from typing import Literal
 
-from schemas.sending import AttemptNotSent, AttemptRefused, Stage
+from schemas.sending import AttemptNotSent, AttemptRefused, AttemptUnknown, Stage
 
 IN_A_ROW = 5
-FIRST_PAUSE = timedelta(minutes=5)
 LONGEST_PAUSE = timedelta(hours=1)
 AT_ONCE = ("block", "rate_limit")
 BEFORE_THE_MAIL: tuple[Stage, ...] = ("connect", "ehlo", "tls")
@@ -32,11 +31,13 @@ def is_its_own(fact: AttemptRefused | AttemptNotSent) -> bool:
     return fact.stage in BEFORE_THE_MAIL
 
 
-def pause_after(fact: AttemptRefused | AttemptNotSent, failures: int, trips: int) -> timedelta | None:
+def pause_after(
+    fact: AttemptRefused | AttemptNotSent | AttemptUnknown, failures: int, trips: int, first: timedelta
+) -> timedelta | None:
     """Return how long the route is left out after this failure, None when it stays in use."""
     at_once = isinstance(fact, AttemptRefused) and fact.verdict.reply_class in AT_ONCE
     if not at_once and failures + 1 < IN_A_ROW and not trips:
         return None
     asked = fact.reply.retry_after_seconds if isinstance(fact, AttemptRefused) else None
     doubled: int = 2 ** min(trips, 10)
-    return max(min(FIRST_PAUSE * doubled, LONGEST_PAUSE), timedelta(seconds=asked or 0))
+    return max(min(first * doubled, LONGEST_PAUSE), timedelta(seconds=asked or 0))

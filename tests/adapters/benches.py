@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from adapters.interface import Mail, MailAdapter
-from adapters.mail import smtp
+from adapters.mail import claimed_request, smtp_session
 from adapters.mail.mailgun import MailgunAdapter
 from adapters.mail.memory import MemoryAdapter
+from adapters.mail.ses import SesAdapter
 from adapters.mail.smtp import SmtpAdapter
+from adapters.mail.zoho import ZohoAdapter
 from adapters.secrets import Secrets
 from ops.receiver import make_certificate
 from schemas.ids import RouteId
 from schemas.sending import RouteCall, Stage
-from tests.adapters import mailgun_server
+from tests.adapters import mailgun_server, ses_server
 from tests.adapters.mailgun_server import Answer, MailgunServer
 from tests.adapters.scripted_smtp import Behaviour, Cut, Mode, Raw, Say, ScriptedSmtp, Silence, Step
+from tests.adapters.ses_server import Fault, SesServer
 
 DEADLINE_S = 10.0
 GARBAGE = b"\xff\xfe\x00 this is no reply\r\n"
@@ -55,6 +58,8 @@ class Bench(Protocol):
     refusals: ClassVar[Sequence[Stage]]
     """Stages at which the server can say no."""
     troubles: ClassVar[Sequence[Trouble]]
+    statuses: ClassVar[Mapping[int, int]]
+    """The HTTP status that stands for an SMTP code, where the server speaks HTTP."""
 
     @property
     def adapter(self) -> MailAdapter:
@@ -109,6 +114,12 @@ async def until(condition: Callable[[], bool], deadline_s: float = DEADLINE_S) -
     return True
 
 
+async def all_hung_up() -> None:
+    """Wait until the loop watches only itself: a TLS connection ends when both sides have said so."""
+    selector = vars(asyncio.get_running_loop())["_selector"]
+    assert await until(lambda: len(selector.get_map()) <= 1)
+
+
 # ── memory ───────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -116,6 +127,7 @@ class MemoryBench:
     """The adapter is its own server; there is no network to break."""
 
     refusals: ClassVar[Sequence[Stage]] = ("rcpt",)
+    statuses: ClassVar[Mapping[int, int]] = {}
     troubles: ClassVar[Sequence[Trouble]] = ()
     secret_words: Sequence[str] = ()
     call = RouteCall(RouteId("m"), "memory")
@@ -204,9 +216,13 @@ class SmtpBench:
     """A scripted server with STARTTLS and AUTH, on a socket of loopback."""
 
     refusals: ClassVar[Sequence[Stage]] = ("connect", "ehlo", "tls", "auth", "mail", "rcpt", "data", "dot")
+    statuses: ClassVar[Mapping[int, int]] = {}
     troubles: ClassVar[Sequence[Trouble]] = (NOBODY_LISTENS, *SCRIPTS)
     user = "bob@firm.test"
     password = "correct horse battery"
+    provider = "smtp"
+    made_by: type[SmtpAdapter] | type[ZohoAdapter] = SmtpAdapter
+    adapter: MailAdapter
 
     def __init__(self, mode: Mode = "starttls") -> None:
         self.mode: Mode = mode
@@ -227,11 +243,11 @@ class SmtpBench:
         (folder / "smtp-password").chmod(0o600)
         self.server = ScriptedSmtp(self.mode, context, {self.user: self.password})
         await self.server.start()
-        smtp.CONNECT_S = smtp.BODY_S = patience_s
-        self.adapter = SmtpAdapter(Secrets(folder), step_s=patience_s, dot_s=patience_s)
+        smtp_session.CONNECT_S = smtp_session.BODY_S = patience_s
+        self.adapter = self.made_by(Secrets(folder), step_s=patience_s, dot_s=patience_s)
         self.call = RouteCall(
             RouteId("r"),
-            "smtp",
+            self.provider,
             host="127.0.0.1",
             port=self.server.port,
             tls=self.mode,
@@ -282,6 +298,13 @@ class SmtpBench:
         """Return the commands after the mark."""
         events = self.server.events
         return events[events.index("claim") + 1 :] if "claim" in events else []
+
+
+class ZohoBench(SmtpBench):
+    """Zoho takes mail as any SMTP server does; its Sent folder has its own tests (test_zoho.py)."""
+
+    provider = "zoho"
+    made_by = ZohoAdapter
 
 
 # ── Mailgun ──────────────────────────────────────────────────────────────────────────────────────
@@ -394,4 +417,134 @@ class MailgunBench:
         return [] if self._told_before_claim is None else self.server.told[self._told_before_claim :]
 
 
-BENCHES: Mapping[str, Callable[[], Bench]] = {"smtp": SmtpBench, "mailgun": MailgunBench, "memory": MemoryBench}
+# ── SES ──────────────────────────────────────────────────────────────────────────────────────────
+
+SES_NO_ANSWERS: Mapping[str, ses_server.Behaviour] = {
+    "half a status line": Raw(b"HTTP/1."),
+    "half an answer": Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n{"),
+    "200 that is no JSON": Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>"),
+    "200 without MessageId": Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"),
+    "200 of another shape": Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"),
+    "202": Raw(b'HTTP/1.1 202 OK\r\nContent-Length: 17\r\n\r\n{"MessageId":"x"}'),
+    "a redirect": Raw(b"HTTP/1.1 301 Moved\r\nLocation: https://127.0.0.1/\r\nContent-Length: 0\r\n\r\n"),
+    "500": Fault("InternalFailure", "We encountered an internal error. Please try again."),
+    "500 without words": Raw(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"),
+    "502 of a proxy": Raw(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 21\r\n\r\n<html>bad gateway</ht"),
+    "503": Fault("ServiceUnavailable", "The request has failed due to a temporary failure of the server."),
+    "a drip": ses_server.Drip(0.1),
+}
+
+
+def _ses_scripts() -> Iterator[tuple[Trouble, ses_server.Step, ses_server.Behaviour]]:
+    broken: Mapping[str, ses_server.Behaviour] = {
+        "cut": Cut(),
+        "end": Cut(politely=True),
+        "silence": Silence(),
+        "garbage": Raw(GARBAGE),
+    }
+    after: tuple[ses_server.Step, ...] = ("head", "body", "request", "answer")
+    for word, how in broken.items():
+        short = word == "silence"
+        yield Trouble(f"{word} at handshake", "tls", short_patience=short), "handshake", how
+        for step in after:
+            yield Trouble(f"{word} at {step}", "request", after_claim=True, short_patience=short), step, how
+    for word, how in SES_NO_ANSWERS.items():
+        yield Trouble(word, "request", after_claim=True, short_patience=word == "a drip"), "answer", how
+
+
+SES_SCRIPTS: Mapping[Trouble, tuple[ses_server.Step, ses_server.Behaviour]] = {
+    trouble: (step, how) for trouble, step, how in _ses_scripts()
+}
+
+
+class SesBench:
+    """SES over TLS on a socket of loopback, with a verified domain and a configuration set."""
+
+    refusals: ClassVar[Sequence[Stage]] = ("request",)
+    statuses: ClassVar[Mapping[int, int]] = {421: 429, 451: 429, 550: 400}
+    troubles: ClassVar[Sequence[Trouble]] = (NOBODY_LISTENS, *SES_SCRIPTS)
+    access_key = "AKIAIOSFODNN7EXAMPLE"
+    secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+    secret_words: Sequence[str] = (secret,)
+
+    def __init__(self, *, secure: bool = True) -> None:
+        self._secure = secure
+
+    async def start(self, folder: Path, patience_s: float) -> None:
+        """Start the server, with a certificate that the route trusts."""
+        certificate, key = make_certificate(folder)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self.keys_file = folder / "ses-keys"
+        self.keys_file.write_text(f"{self.access_key}:{self.secret}")
+        self.keys_file.chmod(0o600)
+        self.server = SesServer(context if self._secure else None, {self.access_key: self.secret})
+        self.server.identities["firm.test"] = ses_server.Identity()
+        self.server.configuration_sets["fleet"] = True
+        await self.server.start()
+        claimed_request.CONNECT_S = patience_s
+        self.adapter = SesAdapter(Secrets(folder), answer_s=patience_s)
+        self.call = RouteCall(
+            RouteId("s"),
+            "ses",
+            secret_ref=f"file:{self.keys_file.name}",
+            ca_file_ref=f"file:{certificate.name}",
+            options={
+                "region": self.server.region,
+                "endpoint_url": self.server.url,
+                "configuration_set": "fleet",
+                "identity": "firm.test",
+            },
+        )
+
+    async def stop(self) -> None:
+        """Hang up on both sides."""
+        await self.adapter.close()
+        await self.server.stop()
+
+    def refuse(self, stage: Stage, code: int, text: str) -> None:
+        """Answer with the error of SES that has this status."""
+        name = {400: "BadRequestException", 404: "NotFoundException", 429: "TooManyRequestsException"}[code]
+        self.server.script["request"] = Fault(name, text)
+
+    def trouble(self, trouble: Trouble) -> None:
+        """Put the trouble into the script."""
+        if trouble is NOBODY_LISTENS:
+            self.server.stop_listening()
+            return
+        step, how = SES_SCRIPTS[trouble]
+        self.server.script[step] = how
+
+    def vanish(self) -> None:
+        """Reset all connections."""
+        self.server.hang_up()
+
+    def relent(self) -> None:
+        """Forget the script."""
+        self.server.script.clear()
+
+    def arrived(self) -> Sequence[Arrived]:
+        """Return the mails that SendEmail took."""
+        return [Arrived(taken.feedback_to, ",".join(taken.recipients), taken.raw) for taken in self.server.taken]
+
+    async def all_but_the_last_word(self, mail: Mail) -> None:
+        """Connection and TLS stand; no octet of the request may be there."""
+        await until(lambda: self.server.connections > 0)
+
+    async def note_claim(self) -> None:
+        """Mark the place in the server's memory."""
+        self.server.log.append("claim")
+
+    def steps_after_claim(self) -> Sequence[str]:
+        """Return the requests after the mark."""
+        log = self.server.log
+        return log[log.index("claim") + 1 :] if "claim" in log else []
+
+
+BENCHES: Mapping[str, Callable[[], Bench]] = {
+    "smtp": SmtpBench,
+    "zoho": ZohoBench,
+    "ses": SesBench,
+    "mailgun": MailgunBench,
+    "memory": MemoryBench,
+}

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from adapters.mail import smtp
-from tests.adapters.benches import BENCHES, Bench, SmtpBench, Trouble
+from adapters.mail import claimed_request, smtp_session
+from tests.adapters.benches import BENCHES, Bench, SesBench, SmtpBench, Trouble
 
 PATIENCE_S = 8.0
 SHORT_PATIENCE_S = 0.6
@@ -21,7 +21,8 @@ async def running(bench: Bench, folder: Path, patience_s: float) -> AsyncIterato
     """Run the bench; afterwards no secret of it may stand in any log line."""
     out = io.StringIO()
     handler, root = logging.StreamHandler(out), logging.getLogger()
-    level, connect_s, body_s = root.level, smtp.CONNECT_S, smtp.BODY_S
+    level, http_s = root.level, claimed_request.CONNECT_S
+    connect_s, body_s = smtp_session.CONNECT_S, smtp_session.BODY_S
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
     try:
@@ -29,7 +30,7 @@ async def running(bench: Bench, folder: Path, patience_s: float) -> AsyncIterato
         yield
     finally:
         await bench.stop()
-        smtp.CONNECT_S, smtp.BODY_S = connect_s, body_s
+        smtp_session.CONNECT_S, smtp_session.BODY_S, claimed_request.CONNECT_S = connect_s, body_s, http_s
         root.removeHandler(handler)
         root.setLevel(level)
     assert not any(word in out.getvalue() for word in bench.secret_words)
@@ -49,5 +50,13 @@ async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 async def smtp_bench(tmp_path: Path) -> AsyncIterator[SmtpBench]:
     """The SMTP bench with STARTTLS."""
     made = SmtpBench()
+    async with running(made, tmp_path, PATIENCE_S):
+        yield made
+
+
+@pytest_asyncio.fixture
+async def ses_bench(tmp_path: Path) -> AsyncIterator[SesBench]:
+    """The SES bench."""
+    made = SesBench()
     async with running(made, tmp_path, PATIENCE_S):
         yield made

@@ -25,7 +25,12 @@ def refusals(*codes: int) -> pytest.MarkDecorator:
     """Parametrise over every stage at which a provider's server can say no."""
     return pytest.mark.parametrize(
         ("bench", "stage", "code"),
-        [(name, stage, code) for name, bench in BENCHES.items() for stage in bench().refusals for code in codes],
+        [
+            (name, stage, bench().statuses.get(code, code))
+            for name, bench in BENCHES.items()
+            for stage in bench().refusals
+            for code in codes
+        ],
         indirect=["bench"],
     )
 
@@ -129,7 +134,10 @@ async def test_a_refusal_says_stage_and_reply_and_nothing_arrives(bench: Bench, 
     assert isinstance(outcome, Refused)
     reply = outcome.reply
     assert (reply.provider, reply.stage, reply.code) == (bench.call.provider, stage, code)
-    assert (reply.enhanced, reply.text) == (f"{code // 100}.7.1", "not today")
+    if stage == "request":  # an API puts the error's name, if it has one, before its words
+        assert f"{reply.enhanced} {reply.text}".endswith(f"{code // 100}.7.1 not today")
+    else:
+        assert (reply.enhanced, reply.text) == (f"{code // 100}.7.1", "not today")
     assert bench.arrived() == []
     assert claim.times == (1 if stage in ("dot", "request") else 0)
 
@@ -151,7 +159,7 @@ async def test_addresses_in_a_refusal_are_replaced(bench: Bench, stage: Stage, c
     outcome = await submit(bench, mail, Asked(bench, mail))
     assert isinstance(outcome, Refused)
     assert "@" not in outcome.reply.text
-    assert outcome.reply.text.startswith("<recipient>: no, <recipient>, there is no <recipient>")
+    assert "<recipient>: no, <recipient>, there is no <recipient>" in outcome.reply.text
 
 
 @refusals(550)

@@ -293,7 +293,58 @@ REAL: list[tuple[str, Stage, str, str]] = [
     ("452 4.5.3 Too many recipients", "rcpt", "soft", "network"),
     ("550 Administrative prohibition", "rcpt", "unknown", "message"),
     ("550 5.1.10 null MX", "rcpt", "hard", "recipient"),
+    # Amazon SES: every error of the API (email facts 1.2), then the same by SMTP
+    (
+        "429 TooManyRequestsException: Too many requests have been made to the operation.",
+        "request",
+        "rate_limit",
+        "route",
+    ),
+    ("429 TooManyRequestsException", "request", "rate_limit", "route"),
+    ("400 ThrottlingException: Maximum sending rate exceeded.", "request", "rate_limit", "route"),
+    ("454 Throttling failure: Maximum sending rate exceeded.", "dot", "rate_limit", "route"),
+    ("400 ThrottlingException: Daily message quota exceeded.", "request", "rate_limit", "route"),
+    ("429 TooManyRequestsException: Daily message quota exceeded.", "request", "rate_limit", "route"),
+    ("454 Throttling failure: Daily message quota exceeded.", "data", "rate_limit", "route"),
+    (
+        "400 LimitExceededException: There are too many instances of the resource type.",
+        "request",
+        "rate_limit",
+        "route",
+    ),
+    ("400 SendingPausedException: Email sending is paused.", "request", "block", "route"),
+    ("400 AccountSuspendedException", "request", "block", "route"),
+    ("554 Sending paused for this account. For more information, please check the inbox", "dot", "block", "route"),
+    (
+        "400 MailFromDomainNotVerifiedException: The message can't be sent because the sending domain isn't verified.",
+        "request",
+        "policy_auth",
+        "domain",
+    ),
+    (
+        "400 MessageRejected: Email address is not verified. The following identities failed the check in region "
+        "EU-WEST-1: anna@customer.test",
+        "request",
+        "policy_auth",
+        "domain",
+    ),
+    ("554 Message rejected: Email address is not verified.", "dot", "policy_auth", "domain"),
+    ("400 MessageRejected: Bad content", "request", "policy_content", "message"),
+    ("400 BadRequestException: Missing final '@domain'", "request", "protocol", "message"),
+    ("404 NotFoundException: Configuration set <fleet> does not exist.", "request", "protocol", "route"),
+    ("403 InvalidSignatureException: The request signature we calculated does not match", "request", "auth", "route"),
+    ("403 AccessDeniedException: User is not authorized to perform `ses:SendEmail'", "request", "auth", "route"),
+    ("535 Authentication Credentials Invalid", "auth", "auth", "mailbox"),
+    ("530 Authentication required", "mail", "auth", "mailbox"),
+    ("421 Too many concurrent SMTP connections", "connect", "rate_limit", "route"),
+    ("451 Timeout waiting for data from client.", "data", "soft", "network"),
 ]
+
+
+def test_a_quota_of_ses_is_told_from_its_rate() -> None:
+    quota = verdict(said("400 ThrottlingException: Daily message quota exceeded.", "request"))
+    rate = verdict(said("400 ThrottlingException: Maximum sending rate exceeded.", "request"))
+    assert (quota.rule, rate.rule) == ("ses-quota", "ses-sending-rate")
 
 
 @pytest.mark.parametrize(("line", "stage", "reply_class", "fault"), REAL, ids=[line[:60] for line, *_ in REAL])

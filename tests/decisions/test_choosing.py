@@ -9,7 +9,7 @@ import pytest
 
 from schemas.fleet import AccountTripped, RouteRecovered, RouteTripped, StartOrdered, StopOrdered
 from schemas.ids import ClientId, MailboxAddress, SendId
-from schemas.sending import CancelRequested, SendAssigned, SendLapsed, SendTurnedAway
+from schemas.sending import AttemptUnknown, CancelRequested, SendAssigned, SendLapsed, SendTurnedAway
 from tests.decisions.fleet_story import FAST, START, FleetStory, accept, no_connection, refuse
 
 
@@ -357,3 +357,16 @@ def test_a_send_that_names_its_mailbox_leaves_from_it_or_not_at_all() -> None:
     story.sees(msgspec.structs.replace(row.declared, active=False))
     story.tick(10)
     assert len(story.assigned) == 1
+
+
+def test_a_route_that_answers_no_claim_trips_before_it_drains_the_backlog_into_unknown() -> None:
+    def unknown(a: SendAssigned) -> AttemptUnknown:
+        return AttemptUnknown(a.ref, a.attempt, a.sender.mailbox, a.call.route, "after the request: timed out")
+
+    story = FleetStory(settle=unknown)
+    story.fleet("acme", 5)
+    for n in range(100):
+        story.ask("acme", f"s-{n}")
+    story.tick(60)
+    assert len(story.assigned) <= 10
+    assert len(story.decided(RouteTripped)) == 1

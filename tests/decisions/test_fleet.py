@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
-from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, Pace
+from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, Pace, RouteFailed, RouteRecovered
 from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, RouteId, SendId
 from schemas.registry import Fact
 from schemas.sending import (
@@ -467,7 +467,8 @@ def test_an_unknown_attempt_keeps_its_quota_frees_its_mailbox_and_is_not_planned
     led = fleet()
     admit(led)
     given = one(led, NOW)
-    (ended,) = led.sees(is_unknown(given))
+    ended, failed = led.sees(is_unknown(given))
+    assert failed == RouteFailed(ACME, OWN, "no answer after the claim")
     assert isinstance(ended, SendEnded)
     assert ended.state == "unknown"
     assert used(led) == {"2026-03-02": 1}
@@ -481,7 +482,8 @@ def test_an_unknown_attempt_that_was_accepted_after_all_ends_the_send_and_its_qu
     admit(led)
     given = one(led, NOW)
     led.given(is_unknown(given))
-    (ended,) = led.sees(was_accepted(given), NOW + HOUR)
+    ended, recovered = led.sees(was_accepted(given), NOW + HOUR)
+    assert recovered == RouteRecovered(ACME, OWN)
     assert isinstance(ended, SendEnded)
     assert ended.state == "accepted"
     assert used(led) == {"2026-03-02": 1}

@@ -1,7 +1,12 @@
 """The adapters' bench measures what it says: mails that a server took."""
 
-from ops.bench_adapters import mailgun_rate
+from collections.abc import Callable
+
+import pytest
+
+from ops.bench_adapters import mailgun_rate, ses_rate
 
 
-def test_the_mailgun_adapter_hands_mails_over_to_the_benchs_server() -> None:
-    assert mailgun_rate(0.5) > 10
+@pytest.mark.parametrize("rate", [mailgun_rate, ses_rate])
+def test_an_adapter_hands_mails_over_to_the_benchs_server(rate: Callable[[float], float]) -> None:
+    assert rate(0.5) > 10
