@@ -346,7 +346,7 @@ HUGE = {
     "headers": b"From: a@b.test\n" * MIB,
     "one header": b"Subject: " + b"=?utf-8?q?a?= " * MIB + b"\n\n",
     "folded": b"Subject: x\n" + b" \n" * 5 * MIB,
-    "depth": b"".join(b'Content-Type: multipart/mixed; boundary="b%06db"\n\n--b%06db\n' % (n, n) for n in range(100_000)),
+    "depth": b"".join(b"Content-Type: multipart/mixed; boundary=b%06db\n\n--b%06db\n" % (n, n) for n in range(100_000)),
     "parts": HEAD + b"Content-Type: multipart/mixed; boundary=b\n\n" + b"--b\n\nx\n" * MIB,
     "fields": HEAD + b"\n" + b"Final-Recipient: rfc822; a@b.test\n" * (MIB // 4),
     "spaces": HEAD + b"\nundeliverable" + b" " * 10 * MIB,
