@@ -21,7 +21,7 @@ ReportAction = Action | Literal["ignore"]
 class Rule(msgspec.Struct, frozen=True, rename={"reply_class": "class"}):
     """One rule; empty fields match everything. `codes` is an inclusive range, `line` taught the rule.
 
-    `text`, or one of `any`, is sought in "code enhanced words", whatever its case.
+    `text` is sought in "code enhanced words", whatever its case; in the file it may be a list, `any`.
     """
 
     name: str
@@ -37,11 +37,6 @@ class Rule(msgspec.Struct, frozen=True, rename={"reply_class": "class"}):
     enhanced: str = ""
     providers: tuple[str, ...] = ()
 
-    @property
-    def words(self) -> str:
-        """The pattern of `text` and `any` together; "" when neither is given."""
-        return self.text or "|".join(f"(?:{one})" for one in self.any)
-
     def matches(self, reply: Reply) -> bool:
         """Whether the rule speaks of this reply."""
         return (
@@ -49,7 +44,7 @@ class Rule(msgspec.Struct, frozen=True, rename={"reply_class": "class"}):
             and (not self.stages or reply.stage in self.stages)
             and self.codes[0] <= reply.code <= self.codes[1]
             and (not self.enhanced or re.fullmatch(self.enhanced, reply.enhanced) is not None)
-            and (not self.words or re.search(self.words, _said(reply), re.IGNORECASE) is not None)
+            and (not self.text or re.search(self.text, _said(reply), re.IGNORECASE) is not None)
         )
 
 
@@ -79,11 +74,20 @@ class Meaning(msgspec.Struct, frozen=True):
     rule: str
 
 
+def _joined(rules: Any) -> tuple[Rule, ...]:
+    """Return the rules as read; the patterns of a list become one, which is what costs when replies are many."""
+    read = msgspec.convert(rules, tuple[Rule, ...], strict=True)
+    return tuple(
+        msgspec.structs.replace(rule, text="|".join(f"(?:{one})" for one in rule.any), any=()) if rule.any else rule
+        for rule in read
+    )
+
+
 def _load() -> tuple[tuple[Rule, ...], tuple[Rule, ...], tuple[ReportRule, ...]]:
     raw: dict[str, Any] = tomllib.loads(files("streams.delivery").joinpath("verdict_rules.toml").read_text("utf-8"))
     return (
-        msgspec.convert(raw["provider_rule"], tuple[Rule, ...]),
-        msgspec.convert(raw["rule"], tuple[Rule, ...]),
+        _joined(raw["provider_rule"]),
+        _joined(raw["rule"]),
         msgspec.convert(raw["report"], tuple[ReportRule, ...]),
     )
 
