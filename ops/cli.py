@@ -7,7 +7,7 @@ import psycopg
 from confluent_kafka import KafkaException
 from rich.console import Console
 
-from ops.commands import bench, doctor, fleet, log, routes, sends, up
+from ops.commands import bench, classify, doctor, fleet, log, routes, sends, up
 from ops.commands.sends import RequestFileWrong
 from ops.embedded import CannotStart
 from ops.fleet_file import FleetFileWrong
@@ -55,6 +55,7 @@ for command in (
     log.migrate,
     log.key,
     bench.bench,
+    classify.classify,
 ):
     cli.add_command(command)
 

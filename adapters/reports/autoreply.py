@@ -1,0 +1,51 @@
+"""Letters that a program or a person writes back: auto-replies (RFC 3834), challenges, human replies."""
+
+import re
+
+from adapters.reports.finding import Finding, Kind
+from adapters.reports.quoted import ADDRESS
+from adapters.reports.report import Report
+
+_CHALLENGE = re.compile(
+    r"(please )?(confirm|verify) (that )?(your|you are|you're) (message|e-?mail|a? ?human|(a )?real|sen(t|d)|not a)"
+    r"|challenge[- ]response|awaiting (your )?(verification|confirmation|approval)|spam ?arrest|\bboxbe\b"
+    r"|mailinblack|\btmda\b"
+    r"|(message|mail) (is|has been) (being )?held (until|for|pending)|click (here|the link"
+    r"|below)[^.]{0,60}(verify|confirm|deliver) ",
+    re.IGNORECASE,
+)
+_AWAY = re.compile(
+    r"out of (the )?office|automatic reply|auto(matic)?[- ]?(reply|response)|autoresponder|\baway\b|on vacation"
+    r"|vacation (reply|message|notice)"
+    r"|holiday|abwesen|automatische antwort|absence|r[ée]ponse automatique|respuesta autom|risposta automatica"
+    r"|fuera de la oficina|resposta autom|автоответ|自動返信|自动回复|自動応答|不在|afwezig|fr[åa]nvaro|poissa",
+    re.IGNORECASE,
+)
+_MARKS = ("x-autoreply", "x-autorespond", "x-autoresponder", "x-auto-reply", "x-vacation", "x-mail-autoreply")
+
+
+def finding(report: Report) -> Finding | None:
+    """Return what the letter is and from whom; None when it is neither an automatic nor a human answer."""
+    letter = report.letter
+    kind = _kind(report)
+    if kind is None:
+        return None
+    sender = ADDRESS.search(letter.header("from")) or ADDRESS.search(letter.header("reply-to"))
+    return Finding(kind=kind, recipient=sender[0] if sender is not None else "", family="autoreply")
+
+
+def _kind(report: Report) -> Kind | None:
+    letter = report.letter
+    subject = letter.header("subject")
+    answers = bool(letter.headers.get("in-reply-to") or letter.headers.get("references"))
+    if _CHALLENGE.search(f"{subject}\n{report.written[:1_500]}"):
+        return "challenge"
+    automatic = letter.header("auto-submitted").lower().strip()
+    if (
+        automatic not in ("", "no")
+        or letter.header("precedence").lower() in ("auto_reply", "auto-reply")
+        or any(name in letter.headers for name in _MARKS)
+        or _AWAY.search(subject)
+    ):
+        return "auto_reply"
+    return "reply" if answers or subject[:4].lower() in ("re: ", "aw: ", "sv: ", "rv: ", "tr: ") else None
