@@ -1,6 +1,6 @@
 """Blocklists of addresses and domains, with their operators' manners and codes (RFC 5782).
 
-A list is asked only when it passes its own test points, at most once an hour for each name, and never through a
+A list is asked only when it passes its own test points, about once an hour for each name, and never through a
 resolver that serves everybody. Only a code that the operator documents is a listing; error codes never are.
 """
 
@@ -13,7 +13,8 @@ from typing import Literal
 from adapters.dns.resolver import Resolver, Unanswered, reverse_name
 from schemas.dns import Check, Finding
 
-KEPT_S = 3_600.0
+KEPT_S = 3_000.0
+"""Shorter than the hour between two looks at one domain: the second look must be a new answer."""
 ERRORS: Mapping[str, str] = {
     "127.255.255.252": "the list's name is mistyped",
     "127.255.255.254": "the resolver is a public one or has a generic name",
@@ -122,12 +123,13 @@ class Blocklists:
     now: Callable[[], float] = time.monotonic
     _kept: dict[tuple[str, str, str], tuple[float, list[str] | Unanswered]] = field(default_factory=dict)
 
+    def of(self, kind: Literal["ip", "domain"]) -> list[Blocklist]:
+        """Return the lists of this kind."""
+        return [listing for listing in self.lists if listing.of == kind]
+
     async def check(self, resolver: Resolver, check: Check, names: Sequence[str]) -> Finding:
         """Look the addresses (ip_blocklist) or domains (blocklist) up in all lists of their kind."""
-        of = "ip" if check == "ip_blocklist" else "domain"
-        asked = [listing for listing in self.lists if listing.of == of]
-        if not asked:
-            return Finding(check, "could_not_be_checked", "no list is asked: set DNS_BLOCKLISTS")
+        asked = self.of("ip" if check == "ip_blocklist" else "domain")
         listed, clean, unknown = [], [], []
         for listing in asked:
             try:

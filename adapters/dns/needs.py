@@ -11,6 +11,7 @@ Options of a route (`{domain}` stands for the sending domain; several values wit
 Adapters never see the dns_ options.
 """
 
+import ipaddress
 from collections.abc import Mapping
 
 import msgspec
@@ -48,7 +49,7 @@ def needs_of(domain: DomainName, way: RouteDeclared) -> Needs:
     if not return_path and way.provider not in OWN_RETURN_PATH:
         return_path = domain
     selector = _either(options, "dkim_selector")
-    ips = tuple(options.get("dns_ips", "").split())
+    ips = tuple(ip for ip in options.get("dns_ips", "").split() if is_ip(ip))
     key_ref = _either(options, "dkim_key_ref")
     if not key_ref and selector and way.provider == "smtp" and ips:
         key_ref = f"file:dkim.{domain}.{selector}.pem"
@@ -65,6 +66,15 @@ def needs_of(domain: DomainName, way: RouteDeclared) -> Needs:
         dkim_domain=(_either(options, "dkim_domain") or at_provider or domain).lower(),
         key_ref=key_ref,
     )
+
+
+def is_ip(text: str) -> bool:
+    """Whether the text is an IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _either(options: Mapping[str, str], name: str) -> str:

@@ -1,5 +1,6 @@
 """One name server, asked by dnspython: records, or a definite nothing, or Unanswered."""
 
+import asyncio
 import ipaddress
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import dns.reversename
 from schemas.dns import Check, Finding
 
 LIFETIME_S = 6.0
+CHECK_S = 60.0
 TRIES = 2
 PORT = 53
 PUBLIC = frozenset(
@@ -117,7 +119,10 @@ def pointer_name(ip: str) -> str:
 async def or_unchecked(check: Check, finding: Awaitable[Finding]) -> Finding:
     """Return the finding, or that it could not be checked."""
     try:
-        return await finding
+        async with asyncio.timeout(CHECK_S):
+            return await finding
+    except TimeoutError:
+        return Finding(check, "could_not_be_checked", f"it took longer than {CHECK_S:.0f} s")
     except Unanswered as error:
         return Finding(check, "could_not_be_checked", str(error))
     except NameInvalid as error:

@@ -227,7 +227,7 @@ def _judged(needs: Needs, domain: str, record: str, found: Expanded, wanted: str
         put = " ".join(dict.fromkeys(missing))
         reason = f"{said}: does not allow route {needs.route}"
         return Finding("spf", "broken", reason, f'put {put} into the SPF record of {domain}, before its "all"')
-    if not needs.spf and not needs.ips:
+    if needs.route and not needs.spf and not needs.ips:
         return Finding("spf", "good", said, f"what {needs.route} sends from is not known: set dns_spf or dns_ips")
     return Finding("spf", "good", said, "" if found.all in ("-", "~") else f"end the record of {domain} with ~all")
 
