@@ -82,7 +82,7 @@ def _no_sockets(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def needs() -> Callable[[str, str], None]:
     """Skip with a sentence that names the Debian package of a missing program; with CI=true fail."""
 
