@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.dns.dkim import PrivateKeyWrong, key_record, new_key, own_public_key
-from adapters.dns.dmarc import PolicyWrong, policies
+from adapters.dns.dmarc import PolicyWrong, policy_of
 from adapters.dns.needs import Needs
 from adapters.dns.resolver import NameInvalid, Resolver, Unanswered
 from adapters.dns.spf import spf_records
@@ -130,12 +130,12 @@ def keep_new_key(path: Path) -> bool:
 async def _dmarc(resolver: Resolver, domain: str) -> Line:
     record = Line(f"_dmarc.{domain}", "TXT", f"v=DMARC1; p=none; rua=mailto:dmarc@{domain}")
     try:
-        found = await policies(resolver, domain)
+        found = await policy_of(resolver, domain)
     except PolicyWrong:
         return record
     except (Unanswered, NameInvalid) as error:
         return remark(domain, f"its DMARC record cannot be looked up now ({error})")
-    return remark(domain, f"the DMARC record at _dmarc.{found[0].at} stays as it is") if found else record
+    return remark(domain, f"the DMARC record at _dmarc.{found.at} stays as it is") if found else record
 
 
 def _return_path(needs: Needs) -> list[Line]:

@@ -71,10 +71,12 @@ def _eyes(resolver: str) -> Eyes:
 
 async def _look(eyes: Eyes, domain: DomainName, wanted: list[Needs]) -> list[tuple[str, Finding]]:
     asked = eyes.resolvers[0]
-    found = [("", f) for f in await look_at_domain(eyes, asked, domain, datetime.now(UTC), expiry=True)]
-    for needs in wanted:
-        found += [(needs.route, f) for f in await look_at_route(eyes, asked, needs)]
-    return found
+    own, *ways = await asyncio.gather(
+        look_at_domain(eyes, asked, domain, datetime.now(UTC), expiry=True),
+        *(look_at_route(eyes, asked, needs) for needs in wanted),
+    )
+    found = [("", f) for f in own]
+    return found + [(needs.route, f) for needs, way in zip(wanted, ways, strict=True) for f in way]
 
 
 def _show(console: Console, found: list[tuple[str, Finding]]) -> None:
