@@ -9,7 +9,7 @@ from streams.log.kafka import LogUnreachable
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 10.0
+LOOK_S = 5.0
 PATIENCE_S = 120.0
 
 
@@ -22,6 +22,10 @@ async def watch(worker: Worker) -> None:
         stage = worker.stage
         if any(p.restart for p in stage.partitions.values()):
             log.critical("a partition stopped in a way that a fresh process cures: ending, to be started anew")
+            os._exit(1)
+        agents = worker.app.agents.values()
+        if any(agent.supervisor is not None and agent.supervisor.crashed for agent in agents):
+            log.critical("an agent of the engine ended for good: ending, to be started anew")
             os._exit(1)
         ready = [p for p in stage.partitions.values() if p.ready]
         progress = (sum(p.position.offset for p in ready), sum(sum(p.causes.values()) for p in ready))

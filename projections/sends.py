@@ -16,6 +16,7 @@ from schemas.sending import (
     AttemptUnknown,
     SendAdmitted,
     SendAssumedSent,
+    SendBounced,
     SendCancelled,
     SendDelivered,
     SendExpired,
@@ -107,6 +108,8 @@ def project(fact: Fact, place: Place) -> Iterable[Statement]:
             yield _state(fact.ref, place, "unknown", fact.what)
         case SendFailed() | SendExpired():
             yield _state(fact.ref, place, "failed" if isinstance(fact, SendFailed) else "expired", fact.rule, ends=True)
+        case SendBounced():
+            yield _state(fact.ref, place, "bounced", fact.verdict.rule, ends=True)
         case SendCancelled():
             yield _state(fact.ref, place, "cancelled", fact.by, ends=True)
         case SendWithdrawn():

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from schemas import dns, fleet, sending
+from schemas import dns, fleet, reports, sending
 from schemas.entry import Decided, Seen
 from schemas.envelope import Unreadable
 
@@ -47,6 +47,7 @@ _CLASSES: tuple[type[Fact], ...] = (
     sending.SendExpired,
     sending.SendAssumedSent,
     sending.SendDelivered,
+    sending.SendBounced,
     sending.RecipientSuppressed,
     sending.SendQueued,
     sending.SendRequeued,
@@ -61,6 +62,7 @@ _CLASSES: tuple[type[Fact], ...] = (
     sending.InputsLost,
     sending.SendResult,
     sending.LetterDied,
+    reports.MtaLineSeen,
     fleet.ClientDeclared,
     fleet.DomainDeclared,
     fleet.RouteDeclared,

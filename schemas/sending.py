@@ -28,6 +28,7 @@ SendState = Literal[
     "unknown",
     "accepted",
     "delivered",
+    "bounced",  # accepted by a server, refused by one behind it
     "failed",
     "cancelled",
     "expired",
@@ -186,6 +187,7 @@ class SendRequested(msgspec.Struct, frozen=True, omit_defaults=True):
     entity_type: str = ""
     list_id: str = ""
     mailbox: MailboxAddress = MailboxAddress("")  # the one that must carry it
+    token: str = ""  # of the send, 39 characters: reports that carry it find the send, and a forged one finds nothing
 
 
 class RequestRejected(msgspec.Struct, frozen=True):
@@ -327,12 +329,16 @@ class SendWithdrawn(msgspec.Struct, frozen=True):
     detail: str
 
 
-class AttemptAssigned(msgspec.Struct, frozen=True):
-    """The delivery stage took the assignment: a hand may start it."""
+class AttemptAssigned(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The delivery stage took the assignment: a hand may start it.
+
+    `first_mailbox` carried the first attempt: the Message-ID keeps its domain, whoever carries later ones.
+    """
 
     ref: SendRef
     assignment: SendAssigned
     content: ContentRef
+    first_mailbox: MailboxAddress = MailboxAddress("")
 
 
 class SubmissionStarted(msgspec.Struct, frozen=True):
@@ -448,6 +454,15 @@ class SendDelivered(msgspec.Struct, frozen=True):
     ref: SendRef
     attempt: int
     rule: str
+
+
+class SendBounced(msgspec.Struct, frozen=True):
+    """An accepted send came back; `verdict` says what that means."""
+
+    ref: SendRef
+    attempt: int
+    reply: Reply
+    verdict: Verdict
 
 
 class RecipientSuppressed(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -74,7 +74,7 @@ DELIVERY_INPUTS = Topic(
     key="recipient",
     partitions=DELIVERY_PARTITIONS,
     retention_ms=14 * DAY_MS,
-    writers=("intake", "fleet stage", "hands", "operators"),
+    writers=("intake", "fleet stage", "hands", "operators", "mta log reader"),
     readers=("delivery stage",),
     facts=(
         "send.requested",
@@ -86,6 +86,7 @@ DELIVERY_INPUTS = Topic(
         "cancel.ordered",
         "outcome.reported",
         "suppression.imported",
+        "mta.line_seen",
         "stop.ordered",
         "start.ordered",
     ),

@@ -13,6 +13,7 @@ import faust
 from aiokafka.helpers import create_ssl_context
 
 from adapters.catalogue import PROVIDERS
+from adapters.dkim_sign import Signer
 from adapters.secrets import Secrets
 from schemas.topics import (
     CATALOGUE,
@@ -161,6 +162,7 @@ def create_app(settings: Settings, role: Role, places: Places) -> Worker:
             Bodies(Reader(settings.connection, max_fetch_bytes=262_144), settings.topic(SEND_REQUESTS)),
             adapters,
             settings.fleet_key(),
+            sign=Signer(secrets).sign,
         )
     AGENTS[role](
         app,

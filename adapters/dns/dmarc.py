@@ -1,5 +1,6 @@
 """DMARC (RFC 9989): the record found by the tree walk, its policy, and whether our mail is aligned."""
 
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 
 from adapters.dns.needs import Needs
@@ -37,9 +38,27 @@ def walk(domain: str) -> list[str]:
     return [".".join(first), *(".".join(rest[n:]) for n in range(len(rest)))]
 
 
-async def policies(resolver: Resolver, domain: str) -> list[Policy]:
-    """Return the records on the way up, longest domain first. Raises Unanswered, PolicyWrong at the domain itself."""
-    found: list[Policy] = []
+async def policy_of(resolver: Resolver, domain: str) -> Policy | None:
+    """Return the record that receivers use for mail from `domain`. Raises Unanswered, PolicyWrong at the domain."""
+    async for policy in _upwards(resolver, domain):
+        return policy
+    return None
+
+
+async def organisational(resolver: Resolver, domain: str) -> str:
+    """Return the organisational domain (4.10.2). Raises Unanswered, PolicyWrong at the domain itself."""
+    highest = domain
+    async for policy in _upwards(resolver, domain):
+        kind = policy.tags.get("psd", "u").lower()
+        if kind == "n":
+            return policy.at
+        if kind == "y" and policy.at != domain:
+            return ".".join(domain.split(".")[-(policy.at.count(".") + 2) :])
+        highest = policy.at
+    return highest
+
+
+async def _upwards(resolver: Resolver, domain: str) -> AsyncGenerator[Policy, None]:
     for name in walk(domain):
         try:
             policy = await _policy(resolver, name)
@@ -48,10 +67,7 @@ async def policies(resolver: Resolver, domain: str) -> list[Policy]:
                 raise
             continue
         if policy is not None:
-            found.append(policy)
-            if policy.tags.get("psd", "u").lower() in ("n", "y"):
-                break
-    return found
+            yield policy
 
 
 async def _policy(resolver: Resolver, domain: str) -> Policy | None:
@@ -73,28 +89,16 @@ async def _policy(resolver: Resolver, domain: str) -> Policy | None:
     return Policy(domain, found)
 
 
-def organisational(domain: str, found: list[Policy]) -> str:
-    """Return the organisational domain (4.10.2), given the records on the way up from `domain`."""
-    for policy in found:
-        kind = policy.tags.get("psd", "u").lower()
-        if kind == "n":
-            return policy.at
-        if kind == "y" and policy.at != domain:
-            return ".".join(domain.split(".")[-(policy.at.count(".") + 2) :])
-    return found[-1].at if found else domain
-
-
 async def check_dmarc(resolver: Resolver, needs: Needs) -> Finding:
     """Check the record that receivers use for the domain. Raises Unanswered."""
     domain = needs.domain
     try:
-        found = await policies(resolver, domain)
+        used = await policy_of(resolver, domain)
     except PolicyWrong as error:
         return Finding("dmarc", "broken", str(error), f'set one _dmarc.{domain} TXT "v=DMARC1; p=none"')
-    if not found:
+    if used is None:
         fix = f'set _dmarc.{domain} TXT "v=DMARC1; p=none; rua=mailto:dmarc@{domain}"'
         return Finding("dmarc", "missing", f"neither {domain} nor a domain above it has a DMARC record", fix)
-    used = found[0]
     inherited = used.at != domain
     policy = used.tags.get("sp" if inherited and "sp" in used.tags else "p", "none")
     said = f"_dmarc.{used.at}: policy {policy}" + (f", inherited by {domain}" if inherited else "")
@@ -118,36 +122,30 @@ async def _reports(resolver: Resolver, policy: Policy) -> str:
 async def check_alignment(resolver: Resolver, needs: Needs) -> Finding:
     """Check that SPF or DKIM speaks for the domain in From. Raises Unanswered."""
     domain = needs.domain
-    try:
-        found = await policies(resolver, domain)
-    except PolicyWrong as error:
-        return Finding("alignment", "broken", str(error), f"correct _dmarc.{domain} first")
-    used = found[0] if found else Policy(domain, {})
-    ours = organisational(domain, found)
-    by_dkim = bool(needs.selector) and await _aligned(
-        resolver, domain, ours, needs.dkim_domain, strict=used.strict("adkim")
-    )
-    by_spf = bool(needs.return_path) and await _aligned(
-        resolver, domain, ours, needs.return_path, strict=used.strict("aspf")
-    )
     said = f"From {domain}; d={needs.dkim_domain if needs.selector else '?'}; return path {needs.return_path or '?'}"
-    ways = [name for name, good in (("DKIM", by_dkim), ("SPF", by_spf)) if good]
+    spoken = {"DKIM": needs.dkim_domain if needs.selector else "", "SPF": needs.return_path}
+    ways = [name for name, other in spoken.items() if other == domain]
+    try:
+        if not ways:
+            ways = await _related(resolver, domain, spoken)
+    except PolicyWrong as error:
+        return Finding("alignment", "broken", str(error), "correct that record first")
     if ways:
         return Finding("alignment", "good", f"{said}: aligned by {' and '.join(ways)}")
     if not needs.selector:
         advice = "set dns_dkim_selector in the route's options"
         return Finding("alignment", "could_not_be_checked", f"{said}: SPF is not aligned, DKIM is not known", advice)
-    fix = f"sign with d={domain}, or use a return path below {ours}"
+    fix = f"sign with d={domain}, or use a return path below it"
     return Finding("alignment", "broken", f"{said}: neither is aligned, DMARC fails", fix)
 
 
-async def _aligned(resolver: Resolver, domain: str, ours: str, other: str, *, strict: bool) -> bool:
-    if other == domain:
-        return True
-    if strict:
-        return False
-    try:
-        theirs = organisational(other, await policies(resolver, other))
-    except PolicyWrong:
-        return False
-    return theirs == ours
+async def _related(resolver: Resolver, domain: str, spoken: Mapping[str, str]) -> list[str]:
+    """Return the ways whose domain has the organisational domain of `domain`, where that is enough (4.4)."""
+    used = await policy_of(resolver, domain)
+    strict = {"DKIM": used is not None and used.strict("adkim"), "SPF": used is not None and used.strict("aspf")}
+    ours = await organisational(resolver, domain)
+    return [
+        name
+        for name, other in spoken.items()
+        if other and not strict[name] and await organisational(resolver, other) == ours
+    ]

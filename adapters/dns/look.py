@@ -6,7 +6,7 @@ from datetime import datetime
 
 from adapters.dns.blocklists import BLOCKLISTS, Blocklists
 from adapters.dns.dkim import check_dkim
-from adapters.dns.dmarc import PolicyWrong, check_alignment, check_dmarc, organisational, policies
+from adapters.dns.dmarc import PolicyWrong, check_alignment, check_dmarc, organisational
 from adapters.dns.hosts import check_mx, check_ptr, check_return_path
 from adapters.dns.needs import Needs
 from adapters.dns.rdap import OFF, PUBLIC_RDAP, check_expiry
@@ -64,7 +64,7 @@ async def look_at_domain(eyes: Eyes, resolver: Resolver, domain: str, now: datet
 async def _listed(eyes: Eyes, resolver: Resolver, domain: str) -> Finding:
     """Lists know registered domains: the organisational one is asked too (surbl.org, implementation guidelines)."""
     try:
-        above = organisational(domain, await policies(resolver, domain))
+        above = await organisational(resolver, domain)
     except PolicyWrong:
         above = domain
     return await eyes.blocklists.check(resolver, "blocklist", list(dict.fromkeys((domain, above))))

@@ -168,7 +168,7 @@ async def _other(
     records = spf_records(texts)
     if len(records) != 1:
         raise Permerror(f"{name}, which {path[-1]} names, has {len(records) or 'no'} SPF records")
-    if not redirected:
+    if not redirected and within == "+":
         found.includes.append(name)
     deeper = await _follow(resolver, name, records[0], found, within, (*path, name))
     if redirected:
@@ -234,6 +234,8 @@ def _judged(needs: Needs, domain: str, record: str, found: Expanded, wanted: str
 
 def _has_one(wanted: tuple[str, ...], record: str, found: Expanded) -> bool:
     words = [word.lower().removeprefix("+") for word in record.split()]
+    ends = next((n for n, word in enumerate(words) if word.lstrip("-?~") == "all"), len(words))
+    words = words[:ends]  # what stands behind it is never looked at
     return not wanted or any(term in words or term.removeprefix("include:") in found.includes for term in wanted)
 
 

@@ -10,7 +10,9 @@ from rich.progress import track
 from rich.table import Table
 
 from ops.bench import planning
+from ops.bench_adapters import mailgun_rate, ses_rate
 
+RATES = {"mailgun": mailgun_rate, "ses": ses_rate}
 out = Console()
 errors = Console(stderr=True)
 
@@ -39,4 +41,21 @@ def planning_command(mailboxes: tuple[int, ...], sends: int, runs: int, as_json:
     first = next(iter(found.values()))
     for count, cost in found.items():
         table.add_row(f"{count:,}", f"{cost:.1f}", f"{cost / first:.2f}x")
+    out.print(table)
+
+
+@bench.command("adapters")
+@click.option("--seconds", default=3.0, show_default=True, help="How long each is measured.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def adapters_command(seconds: float, as_json: bool) -> None:
+    """Mails a second through each adapter alone, to a local server that only says yes."""
+    found = {name: rate(seconds) for name, rate in track(RATES.items(), "adapters", console=errors, transient=True)}
+    if as_json:
+        sys.stdout.write(orjson.dumps(found).decode() + "\n")
+        return
+    table = Table(title=f"Through each adapter ({seconds:g} s)")
+    table.add_column("adapter")
+    table.add_column("mails a second", justify="right")
+    for name, rate in found.items():
+        table.add_row(name, f"{rate:,.0f}")
     out.print(table)

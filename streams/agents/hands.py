@@ -16,8 +16,10 @@ from typing import Any
 
 import msgspec
 
+from adapters.dkim_sign import CannotSign
 from adapters.interface import Claim, Mail, MailAdapter, Sought, without_addresses
 from adapters.message import HeaderInvalid, build, envelope_recipient, envelope_sender, identity
+from adapters.secrets import SecretMissing
 from schemas.entry import JournalBroken
 from schemas.ids import ClientId, RouteId
 from schemas.metrics import CLAIMS, HANDS_BUSY, OUTCOMES
@@ -33,6 +35,7 @@ from schemas.sending import (
     OutcomeReported,
     OutcomeSeen,
     PartitionResumed,
+    RouteCall,
     SendRef,
     SubmissionStarted,
     Unknown,
@@ -68,12 +71,14 @@ class Hands:
         adapters: Mapping[str, MailAdapter],
         key: bytes,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sign: Callable[[bytes, RouteCall], bytes] = lambda raw, _call: raw,
     ) -> None:
         self._stage = stage
         self._bodies = bodies
         self._adapters = adapters
         self._key = key
         self._clock = clock
+        self._sign = sign
         self._per_route: dict[tuple[ClientId, RouteId], asyncio.Semaphore] = {}
         self._held: dict[Partition, set[str]] = defaultdict(set)
         self._alive: set[str] = set()  # ids of the hands at work in this process
@@ -118,7 +123,9 @@ class Hands:
         if adapter is None:
             return
         token = token_of(ref.recipient, ref.client, ref.send_id, self._key)
-        sought = Sought(mailbox, token, identity(token, mailbox).message_id, row.assignment.not_before)
+        sought = Sought(
+            mailbox, token, identity(token, row.first_mailbox or mailbox).message_id, row.assignment.not_before
+        )
         async with self._looking:
             try:
                 said = await adapter.find(call, sought)
@@ -136,7 +143,8 @@ class Hands:
         for key, started in partition.position.open.items():
             row = partition.state.send_named(key.rpartition("/")[0])
             if not started and isinstance(row, SendRow) and row.assignment is not None:
-                self.start(partition, AttemptAssigned(row.request.ref, row.assignment, row.request.content))
+                again = AttemptAssigned(row.request.ref, row.assignment, row.request.content, row.first_mailbox)
+                self.start(partition, again)
 
     def start(self, partition: Partition, fact: AttemptAssigned) -> None:
         """Start the hand of one attempt, once per process and partition."""
@@ -189,7 +197,7 @@ class Hands:
             mail = await self._mail(fact)
         except ContentGone:
             return NotSent("body", "content_gone")
-        except (HeaderInvalid, LogUnreachable) as error:
+        except (HeaderInvalid, LogUnreachable, CannotSign, SecretMissing) as error:
             return NotSent("body", without_addresses(str(error)))
         claimed = _Claimed()
 
@@ -215,7 +223,10 @@ class Hands:
             return Unknown(what) if claimed.yes else NotSent("claim" if claimed.asked else "connect", what)
 
     async def _mail(self, fact: AttemptAssigned) -> Mail:
-        """Fetch and build the message. Raises ContentGone, HeaderInvalid, LogUnreachable."""
+        """Fetch, build and sign the message.
+
+        Raises ContentGone, HeaderInvalid, LogUnreachable, CannotSign, SecretMissing.
+        """
         content = fact.content
         topic = self._stage.places.prefix + SEND_REQUESTS.name
         if self._stage.places.topic_ids.get(topic) != content.topic_id:
@@ -226,7 +237,8 @@ class Hands:
         request = msgspec.convert(asked(record.value).data, SendRequest)
         token = token_of(fact.ref.recipient, fact.ref.client, fact.ref.send_id, self._key)
         sender = fact.assignment.sender
-        raw = build(request, sender, identity(token, sender.mailbox), self._clock())
+        who = identity(token, fact.first_mailbox or sender.mailbox)
+        raw = self._sign(build(request, sender, who, self._clock()), fact.assignment.call)
         return Mail(envelope_sender(sender, token), envelope_recipient(request.to), raw, token)
 
     async def _claim(self, partition: Partition, fact: AttemptAssigned, hand: str) -> bool:

@@ -34,7 +34,15 @@ from schemas.sending import (
     SendRequested,
 )
 from schemas.topics import DEAD_LETTERS, DELIVERY_INPUTS, FLEET_INPUTS, SEND_REQUESTS, Topic, partition_of
-from streams.delivery.identity import AddressInvalid, delivery_key, domain_of, loose, normalise, recipient_of
+from streams.delivery.identity import (
+    AddressInvalid,
+    delivery_key,
+    domain_of,
+    loose,
+    normalise,
+    recipient_of,
+    token_of,
+)
 from streams.log.kafka import AppendUncertain, Record, Writer, record_of
 from streams.settings import Settings
 
@@ -136,6 +144,7 @@ def _send(record: Record, data: dict[str, Any], topic_id: str, key: bytes) -> Se
         entity_type=request.entity_type,
         list_id=request.list_id,
         mailbox=MailboxAddress(request.mailbox.strip().lower()),
+        token=token_of(recipient_of(address, key), request.client, request.send_id, key),
     )
 
 

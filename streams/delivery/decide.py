@@ -1,12 +1,14 @@
 """What the delivery stage decides: fact → function, as a table at the end."""
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, assert_never
 
 from schemas.fleet import StartOrdered, StopOrdered, StopScope
 from schemas.ids import ClientId, SendId
 from schemas.registry import Fact
+from schemas.reports import MtaLineSeen
 from schemas.sending import (
     PROCESS_GONE,
     Accepted,
@@ -29,10 +31,12 @@ from schemas.sending import (
     RecipientSuppressed,
     Refused,
     RefusedReason,
+    Reply,
     RequestRejected,
     SendAdmitted,
     SendAssigned,
     SendAssumedSent,
+    SendBounced,
     SendCancelled,
     SendDelivered,
     SendExpired,
@@ -55,6 +59,7 @@ from streams.delivery.state import (
     REMEMBERED,
     DeliveryState,
     Due,
+    SendRow,
     hour_text,
 )
 from streams.delivery.verdict import verdict
@@ -122,7 +127,8 @@ def assigned(state: DeliveryState, fact: SendAssigned, at: datetime) -> list[Fac
     row = state.send(fact.ref)
     if row is None or row.state != "admitted" or fact.attempt != row.attempt + 1:
         return []
-    taken = AttemptAssigned(fact.ref, fact, row.request.content)
+    first = row.first_mailbox or fact.sender.mailbox
+    taken = AttemptAssigned(fact.ref, fact, row.request.content, first)
     if at >= fact.not_after:
         return [taken, _missed(fact.ref, fact)]
     return [taken]
@@ -240,6 +246,45 @@ def _cancel_others(state: DeliveryState, ref: SendRef) -> list[Fact]:
     return found
 
 
+def bounced(state: DeliveryState, row: SendRow, reply: Reply) -> list[Fact]:
+    """A recorded refusal after the 250: proof for an unknown attempt, a bounce of an accepted one."""
+    ref, assignment = row.request.ref, row.assignment
+    if assignment is None:
+        return []
+    if row.state == "unknown":
+        return _answered(state, ref, assignment, Refused(reply))
+    if row.state not in ("accepted", "delivered", "assumed_sent"):
+        return []
+    means = verdict(reply)
+    found: list[Fact] = [SendBounced(ref, row.attempt, reply, means)]
+    if means.action == "suppress":
+        found.append(RecipientSuppressed(ref.recipient, "hard_bounce", means.rule))
+        found += _cancel_others(state, ref)
+    return found
+
+
+def mta_line(state: DeliveryState, fact: MtaLineSeen, _at: datetime) -> list[Fact]:
+    """Take what an agency's own MTA logged: the receiver's answer to a send that the MTA had accepted."""
+    row = state.send_of_token(fact.token)
+    if row is None or row.assignment is None:
+        return []
+    code = re.search(r"\b([245]\d\d)\b", fact.text)
+    reply = Reply("mta", "dot", int(code[1]) if code else 0, fact.dsn, fact.text)
+    match fact.status:
+        case "deferred":
+            return []
+        case "sent" if row.state == "unknown":
+            return _answered(state, row.request.ref, row.assignment, Accepted(fact.queue_id, reply))
+        case "sent" if row.state == "accepted":
+            return [SendDelivered(row.request.ref, row.attempt, f"taken by {fact.relay or 'the receiver'}")]
+        case "sent":
+            return []
+        case "bounced" | "expired":
+            return bounced(state, row, reply)
+        case other:
+            assert_never(other)
+
+
 def resumed(state: DeliveryState, fact: PartitionResumed, _at: datetime) -> list[Fact]:
     """Attempts that were started and that nobody here holds may have left: unknown."""
     found: list[Fact] = []
@@ -338,6 +383,7 @@ DECISIONS: Mapping[type[Fact], Decision] = {
     OutcomeSeen: outcome,
     OutcomeReported: outcome,
     EvidenceSeen: evidence,
+    MtaLineSeen: mta_line,
     PartitionResumed: resumed,
     CancelOrdered: cancel_ordered,
     SendTurnedAway: turned_away,

@@ -18,6 +18,7 @@ from schemas.sending import (
     RecipientSuppressed,
     SendAdmitted,
     SendAssumedSent,
+    SendBounced,
     SendCancelled,
     SendDelivered,
     SendExpired,
@@ -39,6 +40,7 @@ from streams.delivery.state import (
     SendRow,
     StopRow,
     Suppression,
+    TokenRow,
     due_key,
     recipient_key,
     send_key,
@@ -59,6 +61,7 @@ NEW_STATE: dict[type[Fact], SendState] = {
     SendWithdrawn: "refused",
     SendAssumedSent: "assumed_sent",
     SendDelivered: "delivered",
+    SendBounced: "bounced",
 }
 """The state that a send's row takes after a fact."""
 STOPS_WAITING = (SendFailed, SendCancelled, SendExpired, SendWithdrawn, AttemptAccepted, SendAssumedSent)
@@ -68,6 +71,8 @@ def rows_of(fact: Fact, at: datetime) -> Iterable[RowKey]:
     """Return the rows that a decided fact changes."""
     if isinstance(fact, SendAdmitted):
         yield send_key(fact.request.ref)
+        if fact.request.token:
+            yield "token", fact.request.token
         yield recipient_key(fact.request.ref.recipient)
     elif isinstance(fact, RecipientSuppressed):
         yield recipient_key(fact.recipient)
@@ -100,6 +105,9 @@ def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, at: datetime) ->
         case "cursor":
             assert isinstance(fact, HourDone)
             return CursorRow(fact.hour, fact.shard)
+        case "token":
+            assert isinstance(fact, SendAdmitted)
+            return TokenRow(f"{fact.request.ref.client}/{fact.request.ref.send_id}")
         case "stop":
             assert isinstance(fact, StopOrdered | StartOrdered)
             return StopRow(isinstance(fact, StopOrdered), fact.by)
@@ -114,8 +122,10 @@ def _send(row: SendRow | None, fact: Fact) -> SendRow:
         raise ValueError(f"{type(fact).__name__} of a send that was never admitted")
     state = NEW_STATE[type(fact)]
     if isinstance(fact, AttemptAssigned):
+        new = fact.assignment
+        first = row.first_mailbox or new.sender.mailbox
         return msgspec.structs.replace(
-            row, state=state, attempt=fact.assignment.attempt, assignment=fact.assignment, hand=""
+            row, state=state, attempt=new.attempt, assignment=new, hand="", first_mailbox=first
         )
     if isinstance(fact, SubmissionStarted):
         return msgspec.structs.replace(row, state=state, hand=fact.hand)

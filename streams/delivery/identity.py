@@ -75,6 +75,14 @@ def token_of(recipient: Recipient, client: ClientId, send_id: SendId, key: bytes
     return base64.b32encode(body + mac).decode().rstrip("=").lower()
 
 
+def key_in(token: str) -> bytes:
+    """Return the delivery key that a token carries, ours or forged. Raises ValueError when it is no token."""
+    raw = base64.b32decode(token.upper() + "=")
+    if len(raw) != 24:
+        raise ValueError(f"a token has 24 octets, this has {len(raw)}")
+    return raw[:8].hex().encode()
+
+
 def token_is_ours(token: str, key: bytes) -> bool:
     """Return whether the token carries our MAC; a forged report does not."""
     try:

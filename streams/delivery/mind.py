@@ -16,6 +16,7 @@ from schemas.sending import (
     CancelCameTooLate,
     SendAdmitted,
     SendAssumedSent,
+    SendBounced,
     SendCancelled,
     SendDelivered,
     SendExpired,
@@ -152,6 +153,11 @@ def result_of(fact: Fact, at: datetime) -> SendResult | None:
             return SendResult(fact.ref.client, fact.ref.send_id, "expired", at, fact.rule)
         case SendAssumedSent():
             return SendResult(fact.ref.client, fact.ref.send_id, "assumed_sent", at, "no evidence in 24 h")
+        case SendBounced():
+            said = f"{fact.reply.code} {fact.reply.enhanced} {fact.reply.text}"[:300]
+            return SendResult(
+                fact.ref.client, fact.ref.send_id, "bounced", at, fact.verdict.rule, said, attempt=fact.attempt
+            )
         case SendDelivered():
             return SendResult(fact.ref.client, fact.ref.send_id, "delivered", at, fact.rule)
         case _:

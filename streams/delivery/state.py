@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from schemas.fleet import StopScope
-from schemas.ids import ClientId, Recipient
+from schemas.ids import ClientId, MailboxAddress, Recipient
 from schemas.sending import SendAssigned, SendRef, SendRequested, SendState
 from streams.log.rows import RowKey, Rows
 
@@ -28,6 +28,7 @@ class SendRow(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int = 0
     assignment: SendAssigned | None = None
     hand: str = ""
+    first_mailbox: MailboxAddress = MailboxAddress("")
     provider_id: str = ""
 
 
@@ -67,6 +68,12 @@ class CursorRow(msgspec.Struct, frozen=True):
     shard: int
 
 
+class TokenRow(msgspec.Struct, frozen=True):
+    """Which send a token belongs to: "client/send_id"."""
+
+    send: str
+
+
 class StopRow(msgspec.Struct, frozen=True):
     """An operator's stop, or that it was taken back."""
 
@@ -80,6 +87,7 @@ ROW_TYPES: dict[str, type[msgspec.Struct]] = {
     "due": DueRow,
     "cursor": CursorRow,
     "stop": StopRow,
+    "token": TokenRow,
 }
 CURSOR: RowKey = ("cursor", "")
 
@@ -123,6 +131,11 @@ class DeliveryState:
         """The send named "client/send_id"."""
         row = self._rows.get(("send", name))
         return row if isinstance(row, SendRow) else None
+
+    def send_of_token(self, token: str) -> SendRow | None:
+        """The send that the token was made for; None for a forged one and for one of another partition."""
+        row = self._rows.get(("token", token)) if token else None
+        return self.send_named(row.send) if isinstance(row, TokenRow) else None
 
     def recipient(self, recipient: Recipient) -> RecipientRow:
         """The recipient's row, empty when there is none."""

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from adapters.interface import Mail, MailAdapter
-from adapters.mail import claimed_request, smtp
+from adapters.mail import claimed_request, smtp_session
 from adapters.mail.mailgun import MailgunAdapter
 from adapters.mail.memory import MemoryAdapter
 from adapters.mail.ses import SesAdapter
 from adapters.mail.smtp import SmtpAdapter
+from adapters.mail.zoho import ZohoAdapter
 from adapters.secrets import Secrets
 from ops.receiver import make_certificate
 from schemas.ids import RouteId
@@ -111,6 +112,12 @@ async def until(condition: Callable[[], bool], deadline_s: float = DEADLINE_S) -
             return False
         await asyncio.sleep(0.002)
     return True
+
+
+async def all_hung_up() -> None:
+    """Wait until the loop watches only itself: a TLS connection ends when both sides have said so."""
+    selector = vars(asyncio.get_running_loop())["_selector"]
+    assert await until(lambda: len(selector.get_map()) <= 1)
 
 
 # ── memory ───────────────────────────────────────────────────────────────────────────────────────
@@ -213,6 +220,9 @@ class SmtpBench:
     troubles: ClassVar[Sequence[Trouble]] = (NOBODY_LISTENS, *SCRIPTS)
     user = "bob@firm.test"
     password = "correct horse battery"
+    provider = "smtp"
+    made_by: type[SmtpAdapter] | type[ZohoAdapter] = SmtpAdapter
+    adapter: MailAdapter
 
     def __init__(self, mode: Mode = "starttls") -> None:
         self.mode: Mode = mode
@@ -233,11 +243,11 @@ class SmtpBench:
         (folder / "smtp-password").chmod(0o600)
         self.server = ScriptedSmtp(self.mode, context, {self.user: self.password})
         await self.server.start()
-        smtp.CONNECT_S = smtp.BODY_S = patience_s
-        self.adapter = SmtpAdapter(Secrets(folder), step_s=patience_s, dot_s=patience_s)
+        smtp_session.CONNECT_S = smtp_session.BODY_S = patience_s
+        self.adapter = self.made_by(Secrets(folder), step_s=patience_s, dot_s=patience_s)
         self.call = RouteCall(
             RouteId("r"),
-            "smtp",
+            self.provider,
             host="127.0.0.1",
             port=self.server.port,
             tls=self.mode,
@@ -288,6 +298,13 @@ class SmtpBench:
         """Return the commands after the mark."""
         events = self.server.events
         return events[events.index("claim") + 1 :] if "claim" in events else []
+
+
+class ZohoBench(SmtpBench):
+    """Zoho takes mail as any SMTP server does; its Sent folder has its own tests (test_zoho.py)."""
+
+    provider = "zoho"
+    made_by = ZohoAdapter
 
 
 # ── Mailgun ──────────────────────────────────────────────────────────────────────────────────────
@@ -526,6 +543,7 @@ class SesBench:
 
 BENCHES: Mapping[str, Callable[[], Bench]] = {
     "smtp": SmtpBench,
+    "zoho": ZohoBench,
     "ses": SesBench,
     "mailgun": MailgunBench,
     "memory": MemoryBench,

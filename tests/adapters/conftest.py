@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from adapters.mail import claimed_request, smtp
+from adapters.mail import claimed_request, smtp_session
 from tests.adapters.benches import BENCHES, Bench, SesBench, SmtpBench, Trouble
 
 PATIENCE_S = 8.0
@@ -21,7 +21,8 @@ async def running(bench: Bench, folder: Path, patience_s: float) -> AsyncIterato
     """Run the bench; afterwards no secret of it may stand in any log line."""
     out = io.StringIO()
     handler, root = logging.StreamHandler(out), logging.getLogger()
-    level, connect_s, body_s, http_s = root.level, smtp.CONNECT_S, smtp.BODY_S, claimed_request.CONNECT_S
+    level, http_s = root.level, claimed_request.CONNECT_S
+    connect_s, body_s = smtp_session.CONNECT_S, smtp_session.BODY_S
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
     try:
@@ -29,7 +30,7 @@ async def running(bench: Bench, folder: Path, patience_s: float) -> AsyncIterato
         yield
     finally:
         await bench.stop()
-        smtp.CONNECT_S, smtp.BODY_S, claimed_request.CONNECT_S = connect_s, body_s, http_s
+        smtp_session.CONNECT_S, smtp_session.BODY_S, claimed_request.CONNECT_S = connect_s, body_s, http_s
         root.removeHandler(handler)
         root.setLevel(level)
     assert not any(word in out.getvalue() for word in bench.secret_words)

@@ -19,7 +19,7 @@ from adapters.secrets import Secrets
 from ops.receiver import PASSWORD, controller, copies, make_certificate
 from schemas.ids import RouteId
 from schemas.sending import Accepted, NotSent, Outcome, Refused, RouteCall
-from tests.adapters.benches import until
+from tests.adapters.benches import all_hung_up
 from tests.adapters.samples import TOKEN, mail_of, request_of
 
 
@@ -84,12 +84,6 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
         ),
     )
     server.stop()
-
-
-async def all_hung_up() -> None:
-    """Wait until the loop watches only itself: a TLS connection ends when both sides have said so."""
-    selector = vars(asyncio.get_running_loop())["_selector"]
-    assert await until(lambda: len(selector.get_map()) <= 1)
 
 
 def to(local: str) -> Mail:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adapters.interface import Mail
-from adapters.mail import smtp
+from adapters.mail import smtp_session
 from schemas.sending import Accepted, NotSent, Outcome, Refused, RouteCall, Unknown
 from tests.adapters.benches import STEPS, SmtpBench, until
 from tests.adapters.claims import Asked, submit
@@ -141,7 +141,7 @@ async def test_a_connection_is_used_again(smtp_bench: SmtpBench) -> None:
 async def test_a_connection_carries_a_bounded_number_of_mails(
     smtp_bench: SmtpBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(smtp, "MAILS_PER_CONNECTION", 3)
+    monkeypatch.setattr(smtp_session, "MAILS_PER_CONNECTION", 3)
     for _ in range(7):
         assert isinstance(await send(smtp_bench), Accepted)
     assert smtp_bench.server.per_connection() == [3, 3, 1]
@@ -150,7 +150,7 @@ async def test_a_connection_carries_a_bounded_number_of_mails(
 async def test_a_connection_is_not_used_again_after_its_idle_time(
     smtp_bench: SmtpBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(smtp, "IDLE_S", 0.0)
+    monkeypatch.setattr(smtp_session, "IDLE_S", 0.0)
     assert isinstance(await send(smtp_bench), Accepted)
     assert isinstance(await send(smtp_bench), Accepted)
     assert smtp_bench.server.per_connection() == [1, 1]

@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from schemas.ids import ClientId
+from schemas.ids import ClientId, MailboxAddress
 from schemas.registry import Fact
+from schemas.reports import MtaLineSeen
 from schemas.sending import (
     Accepted,
     AttemptAccepted,
@@ -32,6 +33,7 @@ from schemas.sending import (
     RequestRejected,
     SendAdmitted,
     SendAssumedSent,
+    SendBounced,
     SendCancelled,
     SendDelivered,
     SendExpired,
@@ -99,9 +101,9 @@ def bounce(reply: Reply = NO_SUCH_USER) -> OutcomeSeen:
     return seen(Refused(reply))
 
 
-def in_state(state: SendState) -> Ledger:
+def in_state(state: SendState, token: str = "") -> Ledger:
     """The send "s1", brought into the state the way it gets there in the field."""
-    led = life().given(request())
+    led = life().given(request(token=token))
     to_started: list[Fact] = [assignment(), claim()]
     ways: dict[SendState, list[Fact]] = {
         "admitted": [],
@@ -208,7 +210,7 @@ def test_what_intake_rejected_is_answered_with_its_reason() -> None:
 
 def test_an_assignment_of_the_next_attempt_is_taken() -> None:
     led = life().given(request())
-    assert led.sees(assignment()) == [AttemptAssigned(REF, assignment(), request().content)]
+    assert led.sees(assignment()) == [AttemptAssigned(REF, assignment(), request().content, ANNA)]
     row = led.row("send", "acme/s1")
     assert (row.state, row.attempt, row.hand) == ("assigned", 1, "")
     assert led.open == {"acme/s1/1": False}
@@ -232,7 +234,7 @@ def test_an_assignment_of_an_unknown_send_is_not_taken() -> None:
 def test_an_assignment_that_comes_after_its_slot_is_missed_at_once_and_no_attempt_stays_open() -> None:
     led = life().given(request())
     late = led.sees(assignment(), NOW + 3 * MINUTE)
-    assert late == [AttemptAssigned(REF, assignment(), request().content), was_missed(assignment())]
+    assert late == [AttemptAssigned(REF, assignment(), request().content, ANNA), was_missed(assignment())]
     assert led.row("send", "acme/s1").state == "admitted"
     assert led.open == {}
     assert isinstance(led.sees(assignment(2, at=led.at))[0], AttemptAssigned)
@@ -670,3 +672,58 @@ def test_upstream_hears_of_an_attempt_that_gave_nothing() -> None:
 @pytest.mark.parametrize("fact", [client(), was_accepted(assignment()), is_unknown(assignment())])
 def test_a_fact_that_is_no_input_of_the_stage_decides_nothing(fact: Fact) -> None:
     assert in_state("started").sees(fact) == []
+
+
+# ── what an own MTA's log says ───────────────────────────────────────────────────────────────────
+
+TOKEN = "a" * 39
+GONE = "host mx.firm.test[192.0.2.1] said: 550 5.1.1 <recipient>: Recipient address rejected: User unknown"
+
+
+def with_token(state: SendState) -> Ledger:
+    """A send of this state whose token is known."""
+    led = in_state(state, token=TOKEN)
+    assert led.row("token", TOKEN).send == "acme/s1"
+    return led
+
+
+def line(status: str, text: str = "250 2.0.0 Ok", dsn: str = "2.0.0", token: str = TOKEN) -> MtaLineSeen:
+    return MtaLineSeen(token, "4XyZ12", status, NOW, dsn, "mx.firm.test[192.0.2.1]:25", text)  # type: ignore[arg-type]
+
+
+def test_the_receivers_250_delivers_an_accepted_send_and_proves_an_unknown_one() -> None:
+    (delivered,) = with_token("accepted").sees(line("sent"))
+    assert isinstance(delivered, SendDelivered)
+    (accepted,) = with_token("unknown").sees(line("sent"))
+    assert isinstance(accepted, AttemptAccepted)
+
+
+def test_a_deferred_mail_and_a_forged_token_change_nothing() -> None:
+    assert with_token("accepted").sees(line("deferred", "451 4.7.1 later", "4.7.1")) == []
+    assert with_token("accepted").sees(line("bounced", GONE, "5.1.1", token="b" * 39)) == []
+
+
+def test_a_bounce_of_an_unknown_user_suppresses_the_recipient_and_cancels_what_waits_for_them() -> None:
+    led = with_token("accepted").given(request("s2"))
+    facts = led.sees(line("bounced", GONE, "5.1.1"))
+    assert [type(fact) for fact in facts] == [SendBounced, RecipientSuppressed, SendCancelled]
+    assert led.row("send", "acme/s1").state == "bounced"
+    assert led.sees(line("bounced", GONE, "5.1.1")) == [], "a line may be reported twice"
+
+
+def test_a_bounce_proves_that_an_unknown_attempt_did_not_arrive() -> None:
+    refused, *_ = with_token("unknown").sees(line("bounced", GONE, "5.1.1"))
+    assert isinstance(refused, AttemptRefused)
+
+
+@pytest.mark.parametrize("state", ["admitted", "assigned", "started", "failed", "cancelled"])
+def test_a_bounce_of_what_never_left_changes_nothing(state: SendState) -> None:
+    assert with_token(state).sees(line("bounced", GONE, "5.1.1")) == []
+
+
+def test_the_message_id_keeps_the_domain_of_the_first_mailbox_whoever_carries_later_attempts() -> None:
+    led = life().given(request(), assignment(), claim(), seen(NO))
+    assert led.row("send", "acme/s1").first_mailbox == ANNA
+    (taken,) = led.sees(assignment(2, box=MailboxAddress("else@other.test")))
+    assert isinstance(taken, AttemptAssigned)
+    assert taken.first_mailbox == ANNA

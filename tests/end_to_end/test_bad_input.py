@@ -83,7 +83,11 @@ def test_each_bad_request_is_answered_and_the_good_ones_behind_it_are_sent(story
     raws: list[bytes] = []
     for number, (name, (fields, _)) in enumerate(REFUSED.items()):
         raws += [UNREADABLE[number % len(UNREADABLE)], _asked(name, **fields), _asked(f"good-{number}")]
-    raws += [_asked("good-0"), _asked("good-1", text=GOOD["text"] + "and more"), _asked("good-2", to="other@company.test")]
+    raws += [
+        _asked("good-0"),
+        _asked("good-1", text=GOOD["text"] + "and more"),
+        _asked("good-2", to="other@company.test"),
+    ]
     asyncio.run(_publish(story.site, raws))
     story.asked = 2 * len(REFUSED) + 3
     found = story.check(unknown_allowed=False)

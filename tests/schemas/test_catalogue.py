@@ -37,6 +37,7 @@ ROLES_OF_MODULE = {
     "ops/fleet_orders.py": {"operators"},
     "ops/fleet_import.py": {"operators"},
     "ops/letters.py": {"operators"},
+    "ops/postfix/log_reader.py": {"mta log reader"},
     "ops/site.py": {"upstream"},
 }
 """Who runs the code of a module that names a topic."""
@@ -45,6 +46,7 @@ OTHERS_WRITE = {
     "delivery-inputs": {
         *("send.requested", "request.rejected"),  # intake
         "outcome.reported",  # hands
+        "mta.line_seen",  # the reader of an own MTA's log
         *("suppression.imported", "stop.ordered", "start.ordered"),  # operators
     },
     "fleet-inputs": {
