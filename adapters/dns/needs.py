@@ -8,7 +8,7 @@ Options of a route (`{domain}` stands for the sending domain; several values wit
     dns_dkim_selector  (or dkim_selector) the selector of the signature
     dns_dkim_domain    (or dkim_domain) the signature's d=, when it is not the sending domain
     dns_dkim_key_ref   (or dkim_key_ref) where our private key stands, when we or our server sign
-Adapters never see the dns_ options.
+Adapters never see the dns_ options; the dkim_ ones are those of adapters/dkim_sign.py, which reads them as they stand.
 """
 
 import ipaddress

@@ -44,7 +44,7 @@ async def _asked(client: httpx.AsyncClient, base_url: str, name: str) -> Mapping
         answer.raise_for_status()
         found = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise Unanswered(f"{name}: RDAP gives no answer: {str(error).splitlines()[0][:200]}") from error
+        raise Unanswered(f"{name}: RDAP gives no answer: {_why(error)}") from error
     if not isinstance(found, dict) or found.get("objectClassName") != "domain":
         raise Unanswered(f"{name}: RDAP's answer is about no domain")
     return found
@@ -69,6 +69,11 @@ def judged(name: str, found: Mapping[str, Any], now: datetime) -> Finding:
         young = f"{name} is {(now - began).days} days old: receivers trust young domains little"
         return Finding("expiry", "good", said, young)
     return Finding("expiry", "good", said)
+
+
+def _why(error: Exception) -> str:
+    """Return one short line; httpx's time-outs have no text."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _list(value: object) -> list[Any]:

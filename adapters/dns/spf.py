@@ -218,9 +218,10 @@ def _judged(needs: Needs, domain: str, record: str, found: Expanded, wanted: str
     said = f"{domain}: {record[:300]} ({found.lookups} look-ups)"
     if found.all == "+":
         return Finding("spf", "broken", f"{said}: everybody may send", f"end the record of {domain} with ~all")
-    missing = [] if _has_one(needs.spf, record, found) else [wanted]
+    has_term = _has_one(needs.spf, record, found)
+    missing = [] if has_term else [wanted]
     missing += [_ip_term(ip) for ip in needs.ips if not found.allows(ip)]
-    if missing and found.opaque and not needs.spf:
+    if missing and has_term and found.opaque:
         reason = f"{said}: whether it allows {' '.join(missing)} depends on {found.opaque[0]}"
         return Finding("spf", "could_not_be_checked", reason)
     if missing:

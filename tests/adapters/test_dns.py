@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
+from adapters.dns import rdap
 from adapters.dns.blocklists import BLOCKLISTS, Blocklists, meaning
 from adapters.dns.dkim import check_dkim, key_record, new_key, own_public_key
 from adapters.dns.dmarc import check_alignment, check_dmarc, walk
@@ -733,6 +735,14 @@ async def test_a_registry_without_an_answer_is_not_broken(
     known["/domain/firm.test"] = answer
     found = await or_unchecked("expiry", check_expiry("firm.test", url, NOW))
     assert found.verdict == "could_not_be_checked", found
+
+
+async def test_a_registry_that_never_answers_is_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rdap, "ANSWER_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/domain/"
+        found = await or_unchecked("expiry", check_expiry("firm.test", url, NOW))
+    assert (found.verdict, found.evidence) == ("could_not_be_checked", "firm.test: RDAP gives no answer: ReadTimeout")
 
 
 async def test_a_registry_that_is_not_there_is_not_broken() -> None:
