@@ -7,7 +7,8 @@ import psycopg
 from confluent_kafka import KafkaException
 from rich.console import Console
 
-from ops.commands import bench, classify, doctor, fleet, log, routes, sends, up
+from adapters.dns.look import EyesWrong
+from ops.commands import bench, classify, dns, doctor, fleet, log, routes, sends, up
 from ops.commands.sends import RequestFileWrong
 from ops.embedded import CannotStart
 from ops.fleet_file import FleetFileWrong
@@ -29,8 +30,9 @@ def cli() -> None:
 
     Settings come from the environment: KAFKA_BROKERS (host:port, ...), DATABASE_URL, MAILFLEET_HOME (secrets and
     local state), MAILFLEET_PREFIX (before every topic name), KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_MECHANISM,
-    KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD. Without KAFKA_BROKERS, commands speak to the fleet that
-    `mailfleet up` runs in this folder.
+    KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD; for DNS checks DNS_RESOLVERS (address or address:port, ...; else the
+    system's), DNS_BLOCKLISTS (names), DNS_SPAMHAUS_KEY (a secret), DNS_RDAP_URL (or "off"). Without KAFKA_BROKERS,
+    commands speak to the fleet that `mailfleet up` runs in this folder.
 
     Exit codes: 0 all well, 1 what was asked is not so or failed, 2 wrong usage, 78 a setting is missing,
     130 interrupted.
@@ -49,6 +51,8 @@ for command in (
     sends.dead_letters,
     routes.test_send,
     doctor.doctor,
+    dns.check_domain,
+    dns.dns_records,
     log.verify,
     log.replay,
     log.topics,
@@ -81,6 +85,7 @@ def main() -> None:
         AppendUncertain,
         CannotStart,
         StackBroken,
+        EyesWrong,
     ) as error:
         _end(str(error), 1)
     except KafkaException as error:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from adapters.catalogue import PROVIDERS
+from adapters.dns.needs import is_ip
 from schemas.fleet import (
     EVERY_BASIS,
     WITH_CONSENT,
@@ -241,6 +242,8 @@ class _Reading:
             self.wrong.append(f'{where}: tls = "none" would send passwords in clear; only a loopback host may have it')
         if way.max_connections < 1 or not 0 <= way.port < 65536:
             self.wrong.append(f"{where}: max_connections must be at least 1 and port within 0-65535")
+        if not all(map(is_ip, way.options.get("dns_ips", "").split())):
+            self.wrong.append(f"{where}: dns_ips must be addresses with spaces between")
         part = 1.0 if share is None else share.share_percent / 100
         others = () if share is None else tuple(c for c in self._sharing(share.account) if c != client)
         return RouteDeclared(

@@ -1,4 +1,4 @@
-"""Runs one process of the pipeline: `python -m ops.run intake|delivery|fleet|projector`.
+"""Runs one process of the pipeline: `python -m ops.run intake|delivery|fleet|projector|dns`.
 
 Exit codes: 0 after SIGTERM or SIGINT, 78 (configuration) when a person must act, 1 otherwise; the
 supervisor starts anew what ends with 1.
@@ -13,13 +13,16 @@ from typing import Any
 
 from prometheus_client import start_http_server
 
+from adapters.dns.look import EyesWrong, open_eyes
+from adapters.secrets import Secrets
 from ops.logs import set_up
 from ops.watchdog import watch
 from projections.migrate import migrate
 from projections.projector import Projector, Source
 from schemas.entry import JournalBroken
-from schemas.topics import DEAD_LETTERS, DELIVERY_JOURNAL, FLEET_JOURNAL, SEND_REQUESTS
+from schemas.topics import DEAD_LETTERS, DELIVERY_JOURNAL, DNS_OBSERVATIONS, FLEET_INPUTS, FLEET_JOURNAL, SEND_REQUESTS
 from streams.agents.intake import Intake
+from streams.agents.watch_dns import DnsWatcher
 from streams.app import Role, create_app, places_of, run_worker
 from streams.log.topics import TopicsWrong, check
 from streams.settings import SettingMissing, Settings, from_environment
@@ -54,6 +57,16 @@ async def _projector(settings: Settings, stop: asyncio.Event) -> None:
     await _until(stop, projector.run(), projector.stop)
 
 
+async def _dns(settings: Settings, stop: asyncio.Event) -> None:
+    wanted = {settings.topic(t): t for t in (DNS_OBSERVATIONS, FLEET_INPUTS, FLEET_JOURNAL)}
+    await asyncio.to_thread(check, settings.connection, wanted)
+    given = settings.dns
+    secrets = Secrets(settings.secrets_folder)
+    eyes = open_eyes(given.resolvers, given.blocklists, given.rdap_url, given.spamhaus_key_ref, secrets)
+    watcher = DnsWatcher(settings, eyes)
+    await _until(stop, watcher.run(), watcher.stop)
+
+
 async def _until(stop: asyncio.Event, running: Any, end: Callable[[], None]) -> None:
     task = asyncio.ensure_future(running)
     stopping = asyncio.ensure_future(stop.wait())
@@ -73,6 +86,8 @@ async def _main(role: str, settings: Settings) -> None:
         await _intake(settings, stop)
     elif role == "projector":
         await _projector(settings, stop)
+    elif role == "dns":
+        await _dns(settings, stop)
     elif role == "delivery":
         await _worker(settings, "delivery", stop)
     else:
@@ -82,14 +97,14 @@ async def _main(role: str, settings: Settings) -> None:
 def main() -> int:
     """Run the role named on the command line."""
     role = sys.argv[1] if len(sys.argv) == 2 else ""
-    if role not in ("intake", "delivery", "fleet", "projector"):
-        print("usage: python -m ops.run intake|delivery|fleet|projector", file=sys.stderr)
+    if role not in ("intake", "delivery", "fleet", "projector", "dns"):
+        print("usage: python -m ops.run intake|delivery|fleet|projector|dns", file=sys.stderr)
         return 2
     try:
         settings = from_environment()
         set_up(settings.name, settings.log_level, settings.log_format)
         asyncio.run(_main(role, settings))
-    except (SettingMissing, TopicsWrong, JournalBroken) as error:
+    except (SettingMissing, EyesWrong, TopicsWrong, JournalBroken) as error:
         log.critical("%s", error)
         return EX_CONFIG
     return 0

@@ -27,6 +27,11 @@ CLAIMS = Counter("mailfleet_claims_total", "Claims that hands asked for: yes, no
 OUTCOMES = Counter("mailfleet_outcomes_total", "Outcomes as the adapters said them", ["provider", "outcome"])
 PROJECTED = Counter("mailfleet_projected_records_total", "Kafka records applied to Postgres", ["topic"])
 PROJECTOR_WAITS = Counter("mailfleet_projector_waits_total", "Times that Postgres or Kafka was lost and waited for")
+DNS_FINDINGS = Counter(
+    "mailfleet_dns_findings_total",
+    "Findings of the DNS watcher: good, broken, missing or could_not_be_checked",
+    ["check", "verdict"],
+)
 
 METRICS = (
     REQUESTS,
@@ -39,4 +44,5 @@ METRICS = (
     OUTCOMES,
     PROJECTED,
     PROJECTOR_WAITS,
+    DNS_FINDINGS,
 )

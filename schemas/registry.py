@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from schemas import fleet, reports, sending
+from schemas import dns, fleet, reports, sending
 from schemas.entry import Decided, Seen
 from schemas.envelope import Unreadable
 
@@ -76,6 +76,7 @@ _CLASSES: tuple[type[Fact], ...] = (
     fleet.RouteTripped,
     fleet.AccountTripped,
     fleet.RouteRecovered,
+    dns.DomainObserved,
 )
 
 

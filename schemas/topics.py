@@ -15,6 +15,7 @@ DAY_MS = 24 * HOUR_MS
 DELIVERY_PARTITIONS = 32
 FLEET_PARTITIONS = 16
 REQUEST_PARTITIONS = 8
+OBSERVATION_PARTITIONS = 4
 
 MAX_RECORD_BYTES = 1_400_000  # a 700 kB message grows under JSON escaping
 
@@ -115,11 +116,11 @@ DELIVERY_TICKS = Topic(
 )
 FLEET_INPUTS = Topic(
     "fleet-inputs",
-    "What the fleet stage reads: admitted sends, settled attempts, cancels, the fleet file.",
+    "What the fleet stage reads: admitted sends, settled attempts, cancels, the fleet file, the state of domains.",
     key="client",
     partitions=FLEET_PARTITIONS,
     retention_ms=30 * DAY_MS,
-    writers=("delivery stage", "fleet stage", "intake", "fleet file", "operators"),
+    writers=("delivery stage", "fleet stage", "intake", "fleet file", "operators", "dns watcher"),
     readers=("fleet stage",),
     facts=(
         "send.admitted",
@@ -141,6 +142,7 @@ FLEET_INPUTS = Topic(
         "start.ordered",
         "account.tripped",
         "mailbox.warmed",
+        "domain.observed",
     ),
     broker_time=True,
 )
@@ -151,7 +153,7 @@ FLEET_JOURNAL = Topic(
     partitions=FLEET_PARTITIONS,
     retention_ms=None,
     writers=("fleet stage",),
-    readers=("fleet stage", "projector", "verify", "fleet file"),
+    readers=("fleet stage", "projector", "verify", "fleet file", "dns watcher"),
     broker_time=True,
     journal=True,
 )
@@ -165,6 +167,16 @@ FLEET_TICKS = Topic(
     readers=("fleet stage",),
     broker_time=True,
     segment_ms=10 * MINUTE_MS,
+)
+DNS_OBSERVATIONS = Topic(
+    "dns-observations",
+    "What the domain name system says of each sending domain and its routes, every hour.",
+    key="domain",
+    partitions=OBSERVATION_PARTITIONS,
+    retention_ms=90 * DAY_MS,
+    writers=("dns watcher",),
+    readers=("dns watcher",),
+    facts=("domain.observed",),
 )
 SEND_RESULTS = Topic(
     "send-results",
@@ -197,6 +209,7 @@ CATALOGUE: Mapping[str, Topic] = {
         FLEET_INPUTS,
         FLEET_JOURNAL,
         FLEET_TICKS,
+        DNS_OBSERVATIONS,
         SEND_RESULTS,
         DEAD_LETTERS,
     )

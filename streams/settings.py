@@ -15,6 +15,15 @@ class SettingMissing(Exception):
     """A setting is missing or wrong; the text names the variable and says what it should be."""
 
 
+class DnsSettings(msgspec.Struct, frozen=True):
+    """Whom the DNS watcher and its commands ask."""
+
+    resolvers: tuple[str, ...] = ()  # "address" or "address:port"; none: the system's
+    blocklists: tuple[str, ...] = ()  # names in adapters/dns/blocklists.py; none by default: operators have manners
+    rdap_url: str = "https://rdap.org/domain/"  # before the domain's name; "off" asks no registry
+    spamhaus_key_ref: str = ""  # the secret with the key of Spamhaus's data query service
+
+
 class Settings(msgspec.Struct, frozen=True):
     """How this process reaches the world. `prefix` goes before every topic and group name."""
 
@@ -29,6 +38,7 @@ class Settings(msgspec.Struct, frozen=True):
     metrics_port: int = 0  # 0 is none
     log_level: str = "WARNING"
     log_format: Literal["json", "text"] = "json"
+    dns: DnsSettings = DnsSettings()
 
     @property
     def secrets_folder(self) -> Path:
@@ -68,12 +78,27 @@ def _number(environ: Mapping[str, str], name: str, default: str) -> float:
         raise SettingMissing(f"{name} is {environ[name]!r}, which is no number") from error
 
 
+def home_from(environ: Mapping[str, str]) -> Path:
+    """Return where secrets and local state stand."""
+    return Path(environ.get("MAILFLEET_HOME", ".mailfleet/home"))
+
+
+def dns_from(environ: Mapping[str, str]) -> DnsSettings:
+    """Return the settings of the DNS checks, which need no Kafka."""
+    return DnsSettings(
+        resolvers=tuple(environ.get("DNS_RESOLVERS", "").replace(",", " ").split()),
+        blocklists=tuple(environ.get("DNS_BLOCKLISTS", "").lower().replace(",", " ").split()),
+        rdap_url=environ.get("DNS_RDAP_URL", DnsSettings().rdap_url),
+        spamhaus_key_ref=environ.get("DNS_SPAMHAUS_KEY", ""),
+    )
+
+
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings. Raises SettingMissing."""
     brokers = environ.get("KAFKA_BROKERS")
     if not brokers:
         raise SettingMissing("KAFKA_BROKERS is not set: give host:port of the brokers, separated by commas")
-    home = Path(environ.get("MAILFLEET_HOME", ".mailfleet/home"))
+    home = home_from(environ)
     return Settings(
         connection=Connection(brokers, {our: environ[env] for env, our in _SECURITY.items() if environ.get(env)}),
         prefix=environ.get("MAILFLEET_PREFIX", ""),
@@ -86,4 +111,5 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         metrics_port=int(_number(environ, "METRICS_PORT", "0")),
         log_level=environ.get("LOG_LEVEL", "WARNING").upper(),
         log_format="text" if environ.get("LOG_FORMAT") == "text" else "json",
+        dns=dns_from(environ),
     )

@@ -374,7 +374,7 @@ def call_of(row: MailboxRow, route: RouteRow) -> RouteCall:
         secret_ref=row.declared.secret_ref,
         ca_file_ref=way.ca_file_ref,
         max_connections=way.max_connections,
-        options=way.options,
+        options={name: value for name, value in way.options.items() if not name.startswith("dns_")},
     )
 
 

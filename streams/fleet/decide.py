@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
+from schemas.dns import DomainObserved
 from schemas.fleet import (
     AccountTripped,
     ClientDeclared,
@@ -306,6 +307,11 @@ def warmed(state: FleetState, fact: MailboxWarmed, _at: datetime) -> list[Fact]:
     return [] if row is None or row.warmed_since == fact.since else [fact]
 
 
+def observed(_state: FleetState, _fact: DomainObserved, _at: datetime) -> list[Fact]:
+    """Nothing is gated by the domain name system yet."""
+    return []
+
+
 Decision = Callable[[FleetState, Any, datetime], list[Fact]]
 DECISIONS: Mapping[type[Fact], Decision] = {
     ClientDeclared: declared,
@@ -325,6 +331,7 @@ DECISIONS: Mapping[type[Fact], Decision] = {
     CancelRequested: cancel_requested,
     AccountTripped: account_tripped,
     MailboxWarmed: warmed,
+    DomainObserved: observed,
     StopOrdered: ordered,
     StartOrdered: ordered,
     Ticked: ticked,

@@ -29,8 +29,9 @@ ROLES_OF_MODULE = {
     "streams/delivery/mind.py": {"delivery stage"},
     "streams/fleet/mind.py": {"fleet stage"},
     "streams/log/stage.py": {"delivery stage", "fleet stage"},
+    "streams/agents/watch_dns.py": {"dns watcher"},
     "streams/app.py": {"delivery stage", "fleet stage", "hands"},
-    "ops/run.py": {"projector", "intake"},
+    "ops/run.py": {"projector", "intake", "dns watcher"},
     "ops/verify.py": {"verify"},
     "ops/fleet_plan.py": {"fleet file", "verify"},
     "ops/fleet_orders.py": {"operators"},
@@ -52,7 +53,9 @@ OTHERS_WRITE = {
         "cancel.requested",
         *("client.declared", "domain.declared", "route.declared", "mailbox.declared"),
         *("mailbox.warmed", "stop.ordered", "start.ordered"),
+        "domain.observed",  # dns watcher
     },
+    "dns-observations": {"domain.observed"},
     "dead-letters": {"letter.died"},
 }
 """Facts that do not come out of a mind."""
