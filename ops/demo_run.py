@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
@@ -150,12 +151,15 @@ def _run_site(
     say.update(task, description="publishing requests", total=len(requests))
     asyncio.run(publish_requests(site.settings, requests))
     say.update(task, description="sending", completed=0)
+    asked = Counter(str(request.get("data", {}).get("client", "?")) for request in requests)
+    clients = {client: say.add_task(client, total=count) for client, count in sorted(asked.items())}
     began = time.monotonic()
     found: dict[str, int] = {}
     while time.monotonic() - began < LONGEST_S:
         site.stack.tend()
         with contextlib.suppress(psycopg.errors.UndefinedTable):  # the projector has not migrated yet
             found = ends(database)
+            _show_clients(say, clients, by_client(database))
         done = sum(count for state, count in found.items() if state not in OPEN)
         say.update(task, completed=done, description=_story(found))
         if done >= len(requests):
@@ -166,7 +170,26 @@ def _run_site(
         "seconds": round(seconds, 1),
         "sends_per_second": round(len(requests) / seconds, 1),
         "table": by_client(database),
+        "decided": decided(database),
     }
+
+
+def _show_clients(say: Progress, clients: Mapping[str, TaskID], rows: list[tuple[str, str, int]]) -> None:
+    """Show how far each client is, by outcome."""
+    for client, task in clients.items():
+        mine = {outcome: count for name, outcome, count in rows if name == client}
+        done = sum(count for outcome, count in mine.items() if outcome not in OPEN)
+        say.update(task, completed=done, description=f"  {client}: {_story(mine)}")
+
+
+def decided(database: str) -> list[tuple[str, str, str, str, str]]:
+    """Return what was decided about mailboxes, domains and routes on the way, as Postgres has it."""
+    with psycopg.connect(database) as connection:
+        rows = connection.execute(
+            "select scope, subject, decision, rule, left(evidence, 60) from decisions "
+            "where scope in ('mailbox', 'domain', 'route') order by decided_at, n limit 12"
+        ).fetchall()
+    return [(str(a), str(b), str(c), str(d), str(e)) for a, b, c, d, e in rows]
 
 
 def _story(found: dict[str, int]) -> str:
@@ -213,6 +236,12 @@ def show(result: dict[str, Any]) -> None:
     for client, outcome, count in result["table"]:
         table.add_row(client, outcome, str(count))
     out.print(table)
+    story = Table(title="What was decided on the way")
+    for column in ("what", "which", "decision", "rule", "evidence"):
+        story.add_column(column)
+    for row in result["decided"]:
+        story.add_row(*row)
+    out.print(story)
     check = Table(title="Beside it")
     check.add_column("figure")
     check.add_column("count", justify="right")
@@ -287,7 +316,10 @@ def main(sends: int, file: Path | None, json_file: Path | None, keep: bool, no_f
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
     if json_file is not None:
-        raw = orjson.dumps({k: v for k, v in result.items() if k != "table"}, option=orjson.OPT_INDENT_2) + b"\n"
+        raw = (
+            orjson.dumps({k: v for k, v in result.items() if k not in ("table", "decided")}, option=orjson.OPT_INDENT_2)
+            + b"\n"
+        )
         sys.stdout.buffer.write(raw) if str(json_file) == "-" else json_file.write_bytes(raw)
     if str(json_file) != "-":
         show(result)
