@@ -83,7 +83,7 @@ class _Plan:
 
     def assign(self) -> list[SendAssigned]:
         """Go round the clients until nobody has both a send and a mailbox."""
-        state, at = self._state, self._at
+        state = self._state
         found: list[SendAssigned] = []
         if state.stopped("all", ""):
             return found
@@ -103,7 +103,6 @@ class _Plan:
                     break
         for heap, entry in self._back:
             heapq.heappush(heap, entry)
-        assert all(f.not_after > at for f in found)
         return found
 
     def _can_go(self, client: ClientId) -> bool:
@@ -194,6 +193,8 @@ class _Plan:
             row = self._state.waits(heap[0].id)
             if row is None or row.request is None or row.attempt != heap[0].attempt:
                 heapq.heappop(heap)
+            elif row.request.expires_at <= self._at:
+                heapq.heappop(heap)  # it lapses, though perhaps not at this tick
             elif heap[0].id in self._taken:
                 self._back.append((heap, heapq.heappop(heap)))
             else:

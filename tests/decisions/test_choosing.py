@@ -370,3 +370,13 @@ def test_a_route_that_answers_no_claim_trips_before_it_drains_the_backlog_into_u
     story.tick(60)
     assert len(story.assigned) <= 10
     assert len(story.decided(RouteTripped)) == 1
+
+
+def test_more_sends_than_one_tick_can_end_may_lapse_in_one_second_and_none_of_them_is_assigned() -> None:
+    story = FleetStory()
+    story.fleet("acme", 400)
+    for n in range(300):
+        story.ask("acme", f"s-{n}", not_before=START + timedelta(seconds=20), expires_at=START + timedelta(seconds=20))
+    story.tick(30)
+    assert not story.assigned
+    assert len(story.decided(SendLapsed)) == 300
