@@ -367,19 +367,6 @@ def _allowed(way: _Way) -> tuple[BasisType, ...]:
     return WITH_CONSENT if way.provider in CONSENT_ONLY else EVERY_BASIS
 
 
-def key_of(fact: Declared) -> tuple[str, str]:
-    """Return (kind, name) of what is declared: the row it stands in."""
-    match fact:
-        case ClientDeclared():
-            return "client", fact.client
-        case DomainDeclared():
-            return "domain", f"{fact.client}/{fact.domain}"
-        case RouteDeclared():
-            return "route", f"{fact.client}/{fact.route}"
-        case MailboxDeclared():
-            return "mailbox", fact.mailbox
-
-
 def client_of(fact: Fact) -> ClientId:
     """Return the client whose partition a fact of the fleet goes to."""
     client: ClientId = fact.client  # type: ignore[attr-defined]  # every fact of schemas/fleet.py has one

@@ -8,14 +8,15 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from ops.fleet_file import Declared, client_of, key_of
+from ops.fleet_file import Declared, client_of
 from ops.journals import fold_partition
 from schemas import registry
-from schemas.envelope import Envelope, to_wire
+from schemas.envelope import to_wire
 from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
 from schemas.ids import ClientId
 from schemas.registry import Fact
 from schemas.topics import FLEET_INPUTS, FLEET_JOURNAL, Topic, partition_of
+from streams.fleet.decide import declared_key
 from streams.fleet.state import domain_of
 from streams.log.kafka import Reader, Writer
 from streams.settings import Settings
@@ -37,7 +38,7 @@ class Plan:
     def facts(self) -> list[Declared]:
         """What is to be published, in the order in which it builds on itself."""
         changes = [*self.added, *(new for _, new in self.changed), *map(switched_off, self.gone)]
-        return sorted(changes, key=lambda fact: KINDS.index(key_of(fact)[0]))
+        return sorted(changes, key=lambda fact: KINDS.index(declared_key(fact)[0]))
 
 
 def switched_off(fact: Declared) -> Declared:
@@ -59,8 +60,8 @@ async def known(settings: Settings) -> list[Declared]:
 
 def plan(before: Iterable[Declared], wanted: Iterable[Declared]) -> Plan:
     """Compare what is known with what the file declares."""
-    had = {key_of(fact): fact for fact in before}
-    want = {key_of(fact): fact for fact in wanted}
+    had = {declared_key(fact): fact for fact in before}
+    want = {declared_key(fact): fact for fact in wanted}
     made = Plan()
     for key, fact in want.items():
         if key not in had:
@@ -111,14 +112,5 @@ async def append(
     writer: Writer, settings: Settings, topic: Topic, fact: Fact, key: bytes, partition: int, by: str
 ) -> None:
     """Append one fact that comes from outside the stages."""
-    name = registry.TYPE_OF[type(fact)]
-    envelope = Envelope(
-        id=uuid.uuid4().hex,
-        type=name,
-        v=registry.VERSION_OF[name],
-        at=datetime.now(UTC),
-        key=key.decode(),
-        by=by,
-        data=registry.data_of(fact),
-    )
+    envelope = registry.enveloped(fact, id=uuid.uuid4().hex, at=datetime.now(UTC), key=key.decode(), by=by)
     await writer.append(settings.topic(topic), partition, key, to_wire(envelope))

@@ -13,7 +13,7 @@ import msgspec
 
 from schemas import dns, fleet, reports, sending
 from schemas.entry import Decided, Seen
-from schemas.envelope import Unreadable
+from schemas.envelope import Envelope, Origin, Unreadable
 
 Fact = msgspec.Struct
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -112,6 +112,12 @@ def data_of(fact: Fact) -> dict[str, Any]:
     """Return the fact's data as plain JSON values; times stay datetimes for the encoder."""
     data: dict[str, Any] = msgspec.to_builtins(fact, builtin_types=(datetime,))
     return data
+
+
+def enveloped(fact: Fact, *, id: str, at: datetime, key: str, by: str, origin: Origin | None = None) -> Envelope:
+    """Return the fact in its envelope, under its newest version."""
+    name = TYPE_OF[type(fact)]
+    return Envelope(id, name, VERSION_OF[name], at, key, by, data_of(fact), origin=origin)
 
 
 def fact_of(type_: str, version: int, data: dict[str, Any]) -> Fact:

@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ops.commands.settings import settings
-from ops.fleet_file import Declared, key_of, read_fleet
+from ops.fleet_file import Declared, read_fleet
 from ops.fleet_import import import_mailboxes, read_suppressions, suppress
 from ops.fleet_orders import order
 from ops.fleet_plan import KINDS, Plan, known, plan, publish
 from schemas.fleet import StopScope
 from schemas.registry import data_of
+from streams.fleet.decide import declared_key
 
 out = Console()
 FLEET_FILE = click.argument("fleet_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -57,7 +58,7 @@ def show_plan(made: Plan) -> None:
     for column in ("", *KINDS):
         table.add_column(column, justify="left" if not column else "right")
     for name, facts in (("added", made.added), ("changed", [new for _, new in made.changed]), ("gone", made.gone)):
-        kinds = [key_of(fact)[0] for fact in facts]
+        kinds = [declared_key(fact)[0] for fact in facts]
         table.add_row(name, *(str(kinds.count(kind)) for kind in KINDS))
     out.print(table)
     lines = [f"changed {_name(new)}: {_difference(old, new)}" for old, new in made.changed]
@@ -88,7 +89,7 @@ def as_dict(made: Plan) -> dict[str, object]:
 
 
 def _name(fact: Declared) -> str:
-    return " ".join(key_of(fact))
+    return " ".join(declared_key(fact))
 
 
 def _difference(old: Declared, new: Declared) -> str:

@@ -19,11 +19,11 @@ from aiokafka.errors import KafkaError
 from adapters.interface import without_addresses
 from adapters.message import HeaderInvalid, check_headers
 from schemas import registry
-from schemas.envelope import Envelope, Origin, Unreadable, to_wire
+from schemas.envelope import Origin, Unreadable, to_wire
 from schemas.ids import MailboxAddress
 from schemas.metrics import REQUESTS
 from schemas.registry import Fact
-from schemas.requests import MAX_MESSAGE_BYTES, CancelRequest, SendRequest, asked, is_id, who_asks
+from schemas.requests import MAX_MESSAGE_BYTES, CancelRequest, SendRequest, asked, who_asks
 from schemas.sending import (
     CancelRequested,
     ContentRef,
@@ -94,8 +94,6 @@ def _cancel(data: dict[str, Any]) -> tuple[bytes, Fact]:
         _check_labels({"thread_id": cancel.thread_id, "campaign": cancel.campaign})
     except Rejected as rejected:
         raise Unreadable(f"not a cancel: {rejected.detail}") from rejected
-    if not is_id(cancel.client) or (cancel.send_id and not is_id(cancel.send_id)):
-        raise Unreadable("client or send_id of a cancel is not of 1-128 [A-Za-z0-9_.:-]")
     return cancel.client.encode(), CancelRequested(cancel.client, cancel.send_id, cancel.thread_id, cancel.campaign)
 
 
@@ -127,8 +125,9 @@ def _send(record: Record, data: dict[str, Any], topic_id: str, key: bytes) -> Se
     )
     _check_placeholders(request)
     expires_at = _expiry(request, record.at)
+    recipient = recipient_of(address, key)
     return SendRequested(
-        ref=SendRef(request.client, request.send_id, recipient_of(address, key)),
+        ref=SendRef(request.client, request.send_id, recipient),
         campaign=request.campaign,
         content=ContentRef(topic_id, record.partition, record.offset, hashlib.sha256(raw).hexdigest(), len(raw)),
         content_sha256=_digest(data),
@@ -144,7 +143,7 @@ def _send(record: Record, data: dict[str, Any], topic_id: str, key: bytes) -> Se
         entity_type=request.entity_type,
         list_id=request.list_id,
         mailbox=MailboxAddress(request.mailbox.strip().lower()),
-        token=token_of(recipient_of(address, key), request.client, request.send_id, key),
+        token=token_of(recipient, request.client, request.send_id, key),
     )
 
 
@@ -248,15 +247,12 @@ class Intake:
             digest = hashlib.sha256(value).hexdigest()
             topic, key = DEAD_LETTERS, record.topic.encode()
             fact = LetterDied(record.topic, record.partition, record.offset, digest, str(error), len(value))
-        name = registry.TYPE_OF[type(fact)]
-        envelope = Envelope(
+        envelope = registry.enveloped(
+            fact,
             id=uuid.uuid4().hex,
-            type=name,
-            v=registry.VERSION_OF[name],
             at=datetime.now(UTC),
             key=key.decode(),
             by=f"intake/{self._settings.name}",
-            data=registry.data_of(fact),
             origin=Origin(SEND_REQUESTS.name, record.partition, record.offset, 0),
         )
         REQUESTS.labels(RESULTS.get(type(fact), "passed_on")).inc()

@@ -19,7 +19,7 @@ from adapters.dns.resolver import Resolver
 from schemas import registry
 from schemas.dns import DomainObserved, Finding
 from schemas.entry import counts, journal_entry
-from schemas.envelope import Envelope, Unreadable, from_wire, to_wire
+from schemas.envelope import Unreadable, from_wire, to_wire
 from schemas.fleet import DomainDeclared, MailboxDeclared, RouteDeclared
 from schemas.ids import ClientId, DomainName, RouteId
 from schemas.metrics import DNS_FINDINGS
@@ -222,16 +222,8 @@ class DnsWatcher:
         await self._append(FLEET_INPUTS, fact.client, fact)
 
     async def _append(self, topic: Topic, key: str, fact: DomainObserved) -> None:
-        name = registry.TYPE_OF[type(fact)]
-        envelope = Envelope(
-            id=uuid.uuid4().hex,
-            type=name,
-            v=registry.VERSION_OF[name],
-            at=datetime.now(UTC),
-            key=key,
-            by=f"dns-watcher/{self._settings.name}",
-            data=registry.data_of(fact),
-        )
+        by = f"dns-watcher/{self._settings.name}"
+        envelope = registry.enveloped(fact, id=uuid.uuid4().hex, at=datetime.now(UTC), key=key, by=by)
         raw = key.encode()
         await self._writer.append(
             self._settings.topic(topic), partition_of(raw, topic.partitions), raw, to_wire(envelope)

@@ -17,7 +17,7 @@ import msgspec
 
 from schemas import registry
 from schemas.entry import Entry, JournalBroken, Seen, counts, journal_entry
-from schemas.envelope import Cause, Envelope, Origin, Unreadable, from_wire, to_wire
+from schemas.envelope import Cause, Origin, Unreadable, from_wire, to_wire
 from schemas.metrics import ENTRIES, INPUTS_BEHIND, PARTITIONS
 from schemas.registry import Fact
 from schemas.sending import InputsLost, LetterDied, PartitionResumed, Ticked
@@ -39,6 +39,10 @@ RETRY_S = 0.5
 
 class StopLoudly(Exception):
     """The partition cannot go on without a person. The text says what happened and what to do."""
+
+
+LOUD = (StopLoudly, JournalBroken, RowTooLarge)
+"""What halts a partition until a person has looked."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +243,7 @@ class Partition:
         """Run one step; a loud stop halts this partition and lets the others go on."""
         try:
             await work
-        except (StopLoudly, JournalBroken, RowTooLarge) as stop:
+        except LOUD as stop:
             self._stop(str(stop))
         except RowNotStored as error:
             self._stop(str(error), restart=True)
@@ -260,7 +264,7 @@ class Partition:
                     await self._read_back(end)
                 self.stale = False
                 await self._after_resume()
-            except (StopLoudly, JournalBroken) as stop:
+            except LOUD as stop:
                 self._stop(str(stop))
             except RowNotStored as error:
                 self._stop(str(error), restart=True)
@@ -541,16 +545,9 @@ class Partition:
                 n += 1
 
     async def _send(self, out: Outgoing, origin: Origin | None, at: datetime) -> None:
-        name = registry.TYPE_OF[type(out.fact)]
-        envelope = Envelope(
-            id=self.stage.doors.new_id(),
-            type=name,
-            v=registry.VERSION_OF[name],
-            at=at,
-            key=out.key.decode(),
-            by=self.stage.doors.by,
-            data=registry.data_of(out.fact),
-            origin=origin,
+        doors = self.stage.doors
+        envelope = registry.enveloped(
+            out.fact, id=doors.new_id(), at=at, key=out.key.decode(), by=doors.by, origin=origin
         )
         topic = self.stage.places.prefix + out.topic.name
         to = partition_of(out.key, out.topic.partitions)
