@@ -24,8 +24,8 @@ async def watch(worker: Worker) -> None:
             log.critical("a partition stopped in a way that a fresh process cures: ending, to be started anew")
             os._exit(1)
         agents = worker.app.agents.values()
-        if any(agent.supervisor is not None and agent.supervisor.crashed for agent in agents):
-            log.critical("an agent of the engine ended for good: ending, to be started anew")
+        if worker.app.crashed or any(a.supervisor is not None and a.supervisor.crashed for a in agents):
+            log.critical("the engine or one of its agents ended for good: ending, to be started anew")
             os._exit(1)
         ready = [p for p in stage.partitions.values() if p.ready]
         progress = (sum(p.position.offset for p in ready), sum(sum(p.causes.values()) for p in ready))

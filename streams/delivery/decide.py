@@ -89,6 +89,8 @@ def _hour_before(at: datetime) -> HourDone:
 def refusal(state: DeliveryState, fact: SendRequested, at: datetime) -> tuple[RefusedReason, str] | None:
     """Return (reason, detail) when the request must be refused."""
     known = state.send(fact.ref)
+    if known is not None and known.request.ref.recipient != fact.ref.recipient:
+        return "invalid", "this send_id was used for another recipient"
     if known is not None:
         same = known.request.content_sha256 == fact.content_sha256
         return "duplicate", "the same request again" if same else "this send_id was used with other content"

@@ -37,12 +37,17 @@ POSITION_EVERY_ENTRIES = 500
 RETRY_S = 0.5
 
 
+class NotRecovered(Exception):
+    """The engine gave a partition whose table it has not recovered; a fresh process cures that."""
+
+
 class StopLoudly(Exception):
     """The partition cannot go on without a person. The text says what happened and what to do."""
 
 
 LOUD = (StopLoudly, JournalBroken, RowTooLarge)
 """What halts a partition until a person has looked."""
+CURED_BY_RESTART = (RowNotStored, NotRecovered)
 
 
 @dataclass(frozen=True)
@@ -138,13 +143,11 @@ class Stage:
             return
         try:
             ends = await self.doors.reader.ends(places)
-            behind = (ends[self.places.inputs, n] - self.partitions[n].decided for n in numbers)
+            held = {n: self.partitions[n] for n in numbers if n in self.partitions}  # some may have gone meanwhile
+            behind = (ends[self.places.inputs, n] - partition.decided for n, partition in held.items())
             INPUTS_BEHIND.set(sum(max(0, count) for count in behind))
-            for number in numbers:
-                if number in self.partitions:
-                    await self.partitions[number].look_behind(
-                        ends[self.places.inputs, number], ends[self.places.journal, number]
-                    )
+            for n, partition in held.items():
+                await partition.look_behind(ends[self.places.inputs, n], ends[self.places.journal, n])
         except LogUnreachable as error:
             log.warning("lag could not be looked at: %s", error)
 
@@ -245,7 +248,7 @@ class Partition:
             await work
         except LOUD as stop:
             self._stop(str(stop))
-        except RowNotStored as error:
+        except CURED_BY_RESTART as error:
             self._stop(str(error), restart=True)
 
     def _stop(self, reason: str, *, restart: bool = False) -> None:
@@ -266,7 +269,7 @@ class Partition:
                 await self._after_resume()
             except LOUD as stop:
                 self._stop(str(stop))
-            except RowNotStored as error:
+            except CURED_BY_RESTART as error:
                 self._stop(str(error), restart=True)
             except LogUnreachable as error:
                 log.warning("partition %d waits to resume: %s", self.number, error)
@@ -293,6 +296,8 @@ class Partition:
     async def _first_position(self, journal_end: int) -> None:
         places = self.stage.places
         if journal_end > 0:
+            if key_text(self.number, POSITION) in await self._last_marks():
+                raise NotRecovered(f"{places.journal}/{self.number}: the changelog has a position that the table lacks")
             raise StopLoudly(
                 f"{places.journal}/{self.number} has {journal_end} records but no position row is stored: the "
                 "tables are lost or another app id is used. Check MAILFLEET_PREFIX, or run `mailfleet replay`."

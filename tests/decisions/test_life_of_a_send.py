@@ -727,3 +727,11 @@ def test_the_message_id_keeps_the_domain_of_the_first_mailbox_whoever_carries_la
     (taken,) = led.sees(assignment(2, box=MailboxAddress("else@other.test")))
     assert isinstance(taken, AttemptAssigned)
     assert taken.first_mailbox == ANNA
+
+
+def test_a_send_id_for_another_recipient_of_the_same_partition_is_invalid_as_everywhere() -> None:
+    led = life().given(request())
+    (refused,) = led.sees(request("s1", "other", offset=3))
+    assert isinstance(refused, SendRefused)
+    assert (refused.reason, refused.detail) == ("invalid", "this send_id was used for another recipient")
+    assert led.row("send", "acme/s1").request == request()

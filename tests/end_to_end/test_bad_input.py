@@ -94,11 +94,11 @@ def test_each_bad_request_is_answered_and_the_good_ones_behind_it_are_sent(story
     assert found["accepted"] == len(REFUSED)
     reasons = {r["send_id"]: r["reason"] for r in asyncio.run(_results(story.site)) if r["state"] == "refused"}
     assert {name: reasons.get(name) for name in REFUSED} == {name: reason for name, (_, reason) in REFUSED.items()}
-    refused = story.query("select send_id, reason from refusals where send_id like 'good-%%' order by 1")
-    assert refused == [("good-0", "duplicate"), ("good-1", "duplicate")]
-    assert story.query("select send_id, reason from sends where state = 'refused' and send_id like 'good-%%'") == [
-        ("good-2", "invalid")
-    ]
+    refused = story.query(  # the other recipient's partition may be the same: refused at once, or turned away
+        "select send_id, reason from refusals where send_id like 'good-%%' union all "
+        "select send_id, reason from sends where state = 'refused' and send_id like 'good-%%' order by 1"
+    )
+    assert refused == [("good-0", "duplicate"), ("good-1", "duplicate"), ("good-2", "invalid")]
     dead = asyncio.run(letters(story.site.settings))
     assert len(dead) == len(REFUSED)
     assert all(letter["reason"] for letter in dead)

@@ -1,6 +1,7 @@
 """What a new owner finds: the position row, the journal, the rows; and where it must stop and call a person."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -257,6 +258,32 @@ async def test_a_journal_with_history_and_no_position_row_stops_loudly(
     await stranger.tick()
     assert "has 3 records but no position row is stored" in stranger.stopped()
     assert "MAILFLEET_PREFIX" in stranger.stopped()
+
+
+async def test_a_table_that_the_engine_has_not_recovered_asks_for_a_fresh_process_not_for_a_person(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _settled(world, monkeypatch)
+    empty = world.owner("empty")
+    empty.assigned()
+    await empty.tick()
+    assert "the changelog has a position that the table lacks" in empty.stopped()
+    assert empty.stage.partitions[0].restart
+
+
+async def test_a_partition_that_goes_while_the_lag_is_looked_at_ends_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = await _settled(world, monkeypatch)
+    reader = owner.stage.doors.reader
+
+    async def ends(places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        owner.stage.assigned([])
+        return dict.fromkeys(places, 5)
+
+    monkeypatch.setattr(reader, "ends", ends)
+    await owner.stage.watch_lag()
+    assert not owner.stage.partitions
 
 
 async def _plant_position(world: World, **changes: Any) -> None:
