@@ -88,10 +88,12 @@ class Stage:
         self.on_resumed: Callable[[Partition], None] | None = None
         self.holds: Callable[[Partition, str], bool] = lambda _partition, _attempt: False
         self.partitions: dict[int, Partition] = {}
+        self._away: set[int] = set()  # taken away and not given back: what the engine still had in hand is not ours
 
     def assigned(self, numbers: Iterable[int]) -> None:
         """The engine gave these partitions to this process: each resumes before its first input."""
         now = set(numbers)
+        self._away -= now
         for number in [n for n in self.partitions if n not in now]:
             self.partitions.pop(number).gone = True
         for number in now:
@@ -103,16 +105,19 @@ class Stage:
     def revoked(self, numbers: Iterable[int]) -> None:
         """The engine took these partitions away; a stage that gets them back resumes."""
         for number in numbers:
+            self._away.add(number)
             if number in self.partitions:
                 self.partitions[number].stale = True
 
     async def take(self, record: Record) -> None:
         """Decide one input record, and before it those that the engine dropped."""
-        await self._partition(record.partition).take(record)
+        if record.partition not in self._away:
+            await self._partition(record.partition).take(record)
 
     async def tick(self, record: Record) -> None:
         """Let a second pass."""
-        await self._partition(record.partition).tick(record)
+        if record.partition not in self._away:
+            await self._partition(record.partition).tick(record)
 
     def _partition(self, number: int) -> "Partition":
         if number not in self.partitions:
@@ -250,6 +255,10 @@ class Partition:
             self._stop(str(stop))
         except CURED_BY_RESTART as error:
             self._stop(str(error), restart=True)
+        except LogUnreachable:
+            if not self.gone:
+                raise
+            log.info("partition %d went in the middle of a step: its new owner goes on", self.number)
 
     def _stop(self, reason: str, *, restart: bool = False) -> None:
         self.stopped, self.restart = reason, restart
@@ -360,7 +369,7 @@ class Partition:
 
     async def _fill(self, topic: str, end: int) -> None:
         """Fetch and decide the inputs that the engine dropped, in chunks; markers are legal gaps."""
-        while (first := self.causes[topic] + 1) < end:
+        while (first := self.causes[topic] + 1) < end and not self.gone:
             start, _ = await self._patiently(lambda: self.stage.doors.reader.bounds(topic, self.number))
             if start > first:
                 await self._inputs_lost(topic, first, min(start, end))
@@ -425,6 +434,8 @@ class Partition:
     ) -> Entry | None:
         """Decide until the decision counts or is not wanted any more."""
         while True:
+            if self.gone:
+                raise LogUnreachable(f"partition {self.number} is not held here any more")
             if cause is not None and cause.offset <= self.position.causes.get(cause.topic, -1):
                 return None  # another owner's entry, just read back, decided this input
             if origin is not None and (origin.seq, origin.n) <= self.position.origin(origin.source):

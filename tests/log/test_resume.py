@@ -286,6 +286,23 @@ async def test_a_partition_that_goes_while_the_lag_is_looked_at_ends_nothing(
     assert not owner.stage.partitions
 
 
+async def test_what_the_engine_still_had_in_hand_of_a_partition_that_went_is_left_to_its_new_owner(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = await _settled(world, monkeypatch)
+    await world.put("late")
+    owner.stage.revoked([0])
+    await owner.take(3)
+    owner.stage.assigned([])
+    await owner.take(3)
+    await owner.tick()
+    assert not owner.stage.partitions, "no partition is made for what is not ours"
+    assert len(await world.entries()) == 3, "nothing was decided on tables that may be gone"
+    owner.assigned()
+    await owner.take(3)
+    assert len(await world.entries()) == 4
+
+
 async def _plant_position(world: World, **changes: Any) -> None:
     """Write a newer position row with other values."""
     stored = await world.stored_position()
