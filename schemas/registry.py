@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from schemas import dns, fleet, reports, sending
+from schemas import dns, fleet, health, policy, reports, sending
 from schemas.entry import Decided, Seen
 from schemas.envelope import Envelope, Origin, Unreadable
 
@@ -63,6 +63,18 @@ _CLASSES: tuple[type[Fact], ...] = (
     sending.SendResult,
     sending.LetterDied,
     reports.MtaLineSeen,
+    reports.ReportSeen,
+    reports.ReportForged,
+    reports.ReportUncorrelated,
+    reports.SendComplained,
+    reports.SendUnsubscribed,
+    reports.SendReplied,
+    reports.SendAnsweredByMachine,
+    reports.SuppressOrdered,
+    reports.UnsuppressOrdered,
+    reports.RecipientUnsuppressed,
+    reports.UnsuppressRefused,
+    reports.DomainSuppressOrdered,
     fleet.ClientDeclared,
     fleet.DomainDeclared,
     fleet.RouteDeclared,
@@ -77,6 +89,18 @@ _CLASSES: tuple[type[Fact], ...] = (
     fleet.AccountTripped,
     fleet.RouteRecovered,
     dns.DomainObserved,
+    policy.PolicyApplied,
+    health.HealthChanged,
+    health.WarmUpStepped,
+    health.GateClosed,
+    health.GateOpened,
+    health.ListChanged,
+    health.RestBegan,
+    health.ReserveChanged,
+    health.PauseOrdered,
+    health.ResumeOrdered,
+    health.AlertRaised,
+    health.AlertResolved,
 )
 
 

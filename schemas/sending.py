@@ -71,6 +71,12 @@ WaitLimit = Literal[
     "thread_mailbox",  # it waits for the mailbox that began its thread, or that it names
     "basis",  # no route that is in use takes this consent basis
     "stopped",
+    "warm_up",  # the mailbox's or domain's warm-up cap of the day
+    "resting",
+    "reserve",  # the mailboxes that are left are kept in reserve
+    "list_canary",  # the first sends of a new list are out: what bounces of them is awaited
+    "receiver_ceiling",  # the domain's mail to one receiving provider in any 24 hours
+    "dns",  # what the domain name system says closes the domain, or the domain over this route
     "no_mailbox",
     "turn",  # others are before it
 ]
@@ -130,6 +136,15 @@ class Basis(msgspec.Struct, frozen=True, omit_defaults=True):
     evidence: str = ""
 
 
+class Carried(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who carried a mail and to whom: what totals are made over."""
+
+    mailbox: MailboxAddress
+    route: RouteId
+    receiver: str = ""  # the receiving provider
+    list_id: str = ""
+
+
 # ── outcomes: what an adapter says ───────────────────────────────────────────────────────────────
 
 
@@ -187,6 +202,7 @@ class SendRequested(msgspec.Struct, frozen=True, omit_defaults=True):
     entity_type: str = ""
     list_id: str = ""
     mailbox: MailboxAddress = MailboxAddress("")  # the one that must carry it
+    receiver: str = ""  # the receiving provider, by list or by the recipient domain's MX; "" = not looked up
     token: str = ""  # of the send, 39 characters: reports that carry it find the send, and a forged one finds nothing
 
 
@@ -448,21 +464,23 @@ class SendAssumedSent(msgspec.Struct, frozen=True):
     attempt: int
 
 
-class SendDelivered(msgspec.Struct, frozen=True):
+class SendDelivered(msgspec.Struct, frozen=True, omit_defaults=True):
     """Accepted and no bounce within 48 h (or the provider's own delivery event)."""
 
     ref: SendRef
     attempt: int
     rule: str
+    carried: Carried | None = None
 
 
-class SendBounced(msgspec.Struct, frozen=True):
+class SendBounced(msgspec.Struct, frozen=True, omit_defaults=True):
     """An accepted send came back; `verdict` says what that means."""
 
     ref: SendRef
     attempt: int
     reply: Reply
     verdict: Verdict
+    carried: Carried | None = None
 
 
 class RecipientSuppressed(msgspec.Struct, frozen=True, omit_defaults=True):

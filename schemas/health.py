@@ -1,0 +1,142 @@
+"""What the fleet's mind decides about its senders, each with the evidence that made it do so. Keyed by client."""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from schemas.ids import ClientId, DomainName, MailboxAddress, RouteId
+
+Scope = Literal["mailbox", "domain", "route", "client"]
+HealthState = Literal["active", "watched", "unhealthy", "probation"]
+Severity = Literal["info", "warning", "critical"]
+
+
+class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why: the rule, the policy version it stands in, and the numbers it was held against.
+
+    `numerator` of `denominator` (0 = a plain count) in `window`, against `threshold`; `said` is what a server or a
+    person said.
+    """
+
+    rule: str
+    policy: str
+    window: str = ""
+    numerator: float = 0
+    denominator: float = 0
+    threshold: float = 0
+    said: str = ""
+
+
+class HealthChanged(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A sender goes from one state to another; `until` is when it may change by itself, None: a person decides."""
+
+    client: ClientId
+    scope: Scope
+    name: str  # the mailbox's address, the domain, the route; "" for the client
+    was: HealthState
+    now: HealthState
+    evidence: Evidence
+    until: datetime | None = None
+
+
+class WarmUpStepped(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A mailbox's or a domain's cap of the day has changed: grown, held, fallen back, begun anew."""
+
+    client: ClientId
+    scope: Scope
+    name: str
+    day: str  # local, YYYY-MM-DD: the first for which `now` holds
+    was: int
+    now: int
+    evidence: Evidence
+
+
+class GateClosed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the DNS says closes a domain, or the domain over one route."""
+
+    client: ClientId
+    domain: DomainName
+    check: str
+    evidence: Evidence
+    fix: str
+    route: RouteId = RouteId("")
+
+
+class GateOpened(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The record is good again."""
+
+    client: ClientId
+    domain: DomainName
+    check: str
+    evidence: Evidence
+    route: RouteId = RouteId("")
+
+
+class ListChanged(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A list of recipients: its canary is out, was good, or was bad."""
+
+    client: ClientId
+    list_id: str
+    was: Literal["new", "canary", "cleared", "held"]
+    now: Literal["canary", "cleared", "held"]
+    evidence: Evidence
+    until: datetime | None = None
+
+
+class RestBegan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A mailbox or a whole domain rests until `until`; it still finishes its threads."""
+
+    client: ClientId
+    scope: Scope
+    name: str
+    until: datetime
+    evidence: Evidence
+
+
+class ReserveChanged(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A mailbox goes into the reserve, or joins the others."""
+
+    client: ClientId
+    mailbox: MailboxAddress
+    now: Literal["reserve", "in_use"]
+    evidence: Evidence
+
+
+class PauseOrdered(msgspec.Struct, frozen=True):
+    """An operator takes a sender out."""
+
+    client: ClientId
+    scope: Scope
+    name: str
+    by: str
+    reason: str
+
+
+class ResumeOrdered(msgspec.Struct, frozen=True):
+    """An operator lets a sender back: into probation, under the same rules."""
+
+    client: ClientId
+    scope: Scope
+    name: str
+    by: str
+    reason: str
+
+
+class AlertRaised(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A person should know or act. The same `alert` again is the same story going on."""
+
+    client: ClientId
+    alert: str  # "mailbox_unhealthy/anna@acme-mail.com": what it is, of whom
+    severity: Severity
+    title: str
+    detail: str
+    runbook: str  # ops/runbooks/<runbook>.md
+
+
+class AlertResolved(msgspec.Struct, frozen=True):
+    """The story of an alert has ended."""
+
+    client: ClientId
+    alert: str
+    how: str
