@@ -12,6 +12,7 @@ import msgspec
 
 from adapters.catalogue import PROVIDERS
 from adapters.dns.needs import is_ip
+from ops.fleet_policy import read_policy
 from schemas.fleet import (
     EVERY_BASIS,
     WITH_CONSENT,
@@ -22,13 +23,14 @@ from schemas.fleet import (
     RouteDeclared,
 )
 from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, RouteId
+from schemas.policy import Policy, PolicyApplied
 from schemas.registry import Fact
 from schemas.requests import is_id
 from schemas.sending import BasisType
 from streams.delivery.identity import AddressInvalid, normalise
 from streams.fleet.pace import ZoneUnknown, zone
 
-Declared = ClientDeclared | DomainDeclared | RouteDeclared | MailboxDeclared
+Declared = ClientDeclared | PolicyApplied | DomainDeclared | RouteDeclared | MailboxDeclared
 CONSENT_ONLY = ("ses", "mailgun")
 """Amazon's and Sinch's policies forbid mail that nobody asked for (AWS SES FAQ on enforcement; Sinch AUP 1b-1d)."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -83,6 +85,7 @@ class _Client(msgspec.Struct, forbid_unknown_fields=True):
     unsubscribe_url: str = ""
     without_consent_in: tuple[str, ...] = ("US", "GB")
     pace: dict[str, Any] = {}
+    policy: dict[str, Any] = {}
     routes: dict[str, dict[str, Any]] = {}
     domains: list[str | _Domain] = []
     mailboxes: list[_Mailboxes] = []
@@ -91,6 +94,7 @@ class _Client(msgspec.Struct, forbid_unknown_fields=True):
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     clients: dict[str, _Client]
     pace: dict[str, Any] = {}
+    policy: dict[str, Any] = {}
     accounts: dict[str, _Way] = {}
     mailbox_files: list[str] = []
 
@@ -138,6 +142,7 @@ class _Reading:
         routes: dict[str, set[str]] = {}
         for name, client in self._file.clients.items():
             facts.append(self._client(name, client))
+            facts.append(PolicyApplied(ClientId(name), self._policy(name, client), "fleet file"))
             for domain in client.domains:
                 full = _lower(_Domain(domain) if isinstance(domain, str) else domain)
                 if (name, full.name) in domains:
@@ -219,6 +224,11 @@ class _Reading:
         if min(pace.slot_seconds, pace.max_attempts) < 1:
             self.wrong.append(f"{where}, pace: slot_seconds and max_attempts must be at least 1")
         return pace
+
+    def _policy(self, name: str, client: _Client) -> Policy:
+        wrong, policy = read_policy(self._file.policy, client.policy)
+        self.wrong += [f"client {name}, policy{line}" for line in wrong]
+        return policy
 
     def _route(self, client: str, name: str, raw: dict[str, Any]) -> RouteDeclared:
         where = f"client {client}, route {name}"

@@ -14,6 +14,7 @@ from schemas import registry
 from schemas.envelope import to_wire
 from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
 from schemas.ids import ClientId
+from schemas.policy import PolicyApplied
 from schemas.registry import Fact
 from schemas.topics import FLEET_INPUTS, FLEET_JOURNAL, Topic, partition_of
 from streams.fleet.decide import declared_key
@@ -21,7 +22,7 @@ from streams.fleet.state import domain_of
 from streams.log.kafka import Reader, Writer
 from streams.settings import Settings
 
-KINDS = ("client", "domain", "route", "mailbox")
+KINDS = ("client", "policy", "domain", "route", "mailbox")
 
 
 @dataclass
@@ -37,11 +38,12 @@ class Plan:
     @property
     def facts(self) -> list[Declared]:
         """What is to be published, in the order in which it builds on itself."""
-        changes = [*self.added, *(new for _, new in self.changed), *map(switched_off, self.gone)]
+        off = [switched_off(fact) for fact in self.gone if not isinstance(fact, PolicyApplied)]
+        changes = [*self.added, *(new for _, new in self.changed), *off]
         return sorted(changes, key=lambda fact: KINDS.index(declared_key(fact)[0]))
 
 
-def switched_off(fact: Declared) -> Declared:
+def switched_off(fact: ClientDeclared | DomainDeclared | RouteDeclared | MailboxDeclared) -> Declared:
     """Return the declaration of the same thing, not in use any more."""
     return msgspec.structs.replace(fact, active=False)
 
@@ -54,8 +56,9 @@ async def known(settings: Settings) -> list[Declared]:
     finally:
         await reader.close()
     rows = [row for part in folded for _, row in part.rows.all()]
-    declared = [row.declared for row in rows if hasattr(row, "declared")]
-    return [fact for fact in declared if fact.active]
+    declared: list[Declared] = [row.declared for row in rows if hasattr(row, "declared")]
+    clients = {fact.client for fact in declared if isinstance(fact, ClientDeclared) and fact.active}
+    return [f for f in declared if (f.client in clients if isinstance(f, PolicyApplied) else f.active)]
 
 
 def plan(before: Iterable[Declared], wanted: Iterable[Declared]) -> Plan:
@@ -66,7 +69,7 @@ def plan(before: Iterable[Declared], wanted: Iterable[Declared]) -> Plan:
     for key, fact in want.items():
         if key not in had:
             made.added.append(fact)
-        elif had[key] != fact:
+        elif _content(had[key]) != _content(fact):
             made.changed.append((had[key], fact))
         else:
             made.unchanged += 1
@@ -76,15 +79,24 @@ def plan(before: Iterable[Declared], wanted: Iterable[Declared]) -> Plan:
     return made
 
 
+def _content(fact: Declared) -> Declared:
+    """What is compared: who applied a policy is no change of it."""
+    return msgspec.structs.replace(fact, by="") if isinstance(fact, PolicyApplied) else fact
+
+
 def capacity(facts: Iterable[Declared]) -> dict[ClientId, int]:
-    """Return the mails a day of each client: mailbox quotas, bounded by domain quotas and route ceilings."""
+    """Return the mails a day of each client when all is warm: mailbox quotas and warm-up targets, bounded by domain
+    quotas and route ceilings."""
     facts = list(facts)
+    warm = {f.client: f.policy.warm_up for f in facts if isinstance(f, PolicyApplied) and f.policy.warm_up.enabled}
     domains = {(f.client, f.domain): f.daily_quota for f in facts if isinstance(f, DomainDeclared)}
     routes = {(f.client, f.route): f.ceiling_24h for f in facts if isinstance(f, RouteDeclared)}
     by_domain: dict[tuple[ClientId, str, str], int] = defaultdict(int)
     for fact in facts:
         if isinstance(fact, MailboxDeclared) and fact.active:
-            by_domain[fact.client, domain_of(fact.mailbox), fact.routes[0]] += fact.daily_quota
+            rules = warm.get(fact.client)
+            most = min(fact.daily_quota, rules.target_per_day) if rules else fact.daily_quota
+            by_domain[fact.client, domain_of(fact.mailbox), fact.routes[0]] += most
     by_route: dict[tuple[ClientId, str], int] = defaultdict(int)
     for (client, domain, route), quota in by_domain.items():
         bound = domains.get((client, domain), 0)  # type: ignore[arg-type]  # a DomainName, as domain_of gives it

@@ -10,6 +10,16 @@ from schemas.ids import ClientId, DomainName, MailboxAddress, RouteId
 Scope = Literal["mailbox", "domain", "route", "client"]
 HealthState = Literal["active", "watched", "unhealthy", "probation"]
 Severity = Literal["info", "warning", "critical"]
+Sign = Literal[
+    "accepted",
+    "delivered",
+    "hard_bounce",  # the recipient does not exist, said at once or after the 250
+    "complaint",
+    "block",  # a refusal for reputation's sake
+    "deferral",  # later, please; greylisting and full mailboxes are no sign
+    "refusal",  # any other no
+]
+"""What an attempt says about those who sent it."""
 
 
 class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -28,6 +38,16 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     said: str = ""
 
 
+class SignCounted(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What came of an attempt counts for its mailbox, domain, route and client. `late`: it came after the 250."""
+
+    client: ClientId
+    mailbox: MailboxAddress
+    route: RouteId
+    sign: Sign
+    late: bool = False
+
+
 class HealthChanged(msgspec.Struct, frozen=True, omit_defaults=True):
     """A sender goes from one state to another; `until` is when it may change by itself, None: a person decides."""
 
@@ -41,7 +61,7 @@ class HealthChanged(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class WarmUpStepped(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A mailbox's or a domain's cap of the day has changed: grown, held, fallen back, begun anew."""
+    """A mailbox's or a domain's cap of the day has changed: grown, held, fallen back, or `anew`: the ramp begins."""
 
     client: ClientId
     scope: Scope
@@ -50,6 +70,7 @@ class WarmUpStepped(msgspec.Struct, frozen=True, omit_defaults=True):
     was: int
     now: int
     evidence: Evidence
+    anew: bool = False
 
 
 class GateClosed(msgspec.Struct, frozen=True, omit_defaults=True):

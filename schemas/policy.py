@@ -14,7 +14,7 @@ class WarmUp(msgspec.Struct, frozen=True, omit_defaults=True):
     enabled: bool = True
     start_per_day: int = 5
     growth: float = 1.25
-    target_per_day: int = 30  # of a mailbox; its daily_quota may be lower
+    target_per_day: int = 40  # of a mailbox, also when it is warm; its daily_quota may be lower
     days_at_least: int = 14  # to the target
     domain_start_per_day: int = 500
     domain_growth: float = 1.25

@@ -90,6 +90,7 @@ _CLASSES: tuple[type[Fact], ...] = (
     fleet.RouteRecovered,
     dns.DomainObserved,
     policy.PolicyApplied,
+    health.SignCounted,
     health.HealthChanged,
     health.WarmUpStepped,
     health.GateClosed,

@@ -135,6 +135,7 @@ FLEET_INPUTS = Topic(
         "send.assumed_sent",
         "cancel.requested",
         "client.declared",
+        "policy.applied",
         "domain.declared",
         "route.declared",
         "mailbox.declared",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import click
+import msgspec
 import orjson
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +18,7 @@ from ops.fleet_import import import_mailboxes, read_suppressions, suppress
 from ops.fleet_orders import order
 from ops.fleet_plan import KINDS, Plan, known, plan, publish
 from schemas.fleet import StopScope
+from schemas.policy import PolicyApplied
 from schemas.registry import data_of
 from streams.fleet.decide import declared_key
 
@@ -93,9 +95,21 @@ def _name(fact: Declared) -> str:
 
 
 def _difference(old: Declared, new: Declared) -> str:
-    before, after = data_of(old), data_of(new)
+    before, after = _flat(old), _flat(new)
     names = [name for name in after.keys() | before.keys() if before.get(name) != after.get(name)]
     return ", ".join(f"{name} {before.get(name)} → {after.get(name)}" for name in sorted(names))
+
+
+def _flat(fact: Declared) -> dict[str, object]:
+    """Return the data, a policy's thresholds each by its full name, defaults told."""
+    if not isinstance(fact, PolicyApplied):
+        return dict(data_of(fact))
+    sections = msgspec.structs.asdict(fact.policy)
+    version = sections.pop("version")
+    rules = {
+        f"{part}.{key}": value for part, of in sections.items() for key, value in msgspec.structs.asdict(of).items()
+    }
+    return {"version": version, **rules}
 
 
 @click.command("import")

@@ -7,11 +7,14 @@ when it counts, the rows change and the entries are stale.
 
 import heapq
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from schemas.fleet import Pace
+from schemas.health import Evidence, Scope, WarmUpStepped
 from schemas.ids import ClientId, DomainName, MailboxAddress, RouteId
+from schemas.policy import Policy
 from schemas.registry import Fact
 from schemas.sending import BasisType, RouteCall, SendAssigned, Sender, SendLapsed, SendWaits, WaitLimit
 from streams.fleet.company import company_of
@@ -22,11 +25,13 @@ from streams.fleet.routes import breaker
 from streams.fleet.state import (
     TELL_AGAIN_AFTER,
     BacklogRow,
+    DomainRow,
     FleetState,
     MailboxRow,
     RouteRow,
     domain_of,
 )
+from streams.fleet.warmup import Ramp, cap_of, ramp_of_domain, ramp_of_mailbox, step
 
 MOST_PER_TICK = 200
 """Facts in one entry; the rest waits for the next second."""
@@ -79,12 +84,14 @@ class _Plan:
         self._route_held: Counter[tuple[ClientId, RouteId]] = Counter()
         self._route_free_at: dict[tuple[ClientId, RouteId], datetime] = {}
         self._company_free_at: dict[tuple[ClientId, DomainName], datetime] = {}
+        self._told: set[tuple[Scope, str]] = set()
+        self._steps: dict[tuple[Scope, str], WarmUpStepped] = {}  # what those looked at are allowed from now on
         self._back: list[tuple[list[Any], Any]] = []
 
-    def assign(self) -> list[SendAssigned]:
+    def assign(self) -> list[SendAssigned | WarmUpStepped]:
         """Go round the clients until nobody has both a send and a mailbox."""
         state = self._state
-        found: list[SendAssigned] = []
+        found: list[SendAssigned | WarmUpStepped] = []
         if state.stopped("all", ""):
             return found
         going = [c for c in state.clients() if self._can_go(c)]
@@ -98,7 +105,7 @@ class _Plan:
                 if assignment is None:
                     going.remove(client)
                 else:
-                    found.append(assignment)
+                    found += [*self._steps_of(assignment), assignment]
                 if len(found) >= MOST_PER_TICK:
                     break
         for heap, entry in self._back:
@@ -261,8 +268,6 @@ class _Plan:
         if at < opens:
             return opens, "hours"
         day = local_day(at, pace)
-        if quota_left(declared.daily_quota, row.used, day) <= 0:
-            return next_day(at, pace), "daily_quota"
         name = domain_of(declared.mailbox)
         if state.stopped("domain", name):
             return at + LOOK_AGAIN, "stopped"
@@ -271,10 +276,61 @@ class _Plan:
             return at + LOOK_AGAIN, "domain_out"
         if domain.out_until is not None and at < domain.out_until:
             return domain.out_until, "domain_out"
-        quota = domain.declared.daily_quota
-        if quota and quota_left(quota, domain.used, day) <= self._domain_held[f"{declared.client}/{name}"]:
-            return min(next_day(at, pace), at + LOOK_AGAIN), "domain_quota"
+        held = self._domain_held[f"{declared.client}/{name}"]
+        quota, why = self._of_domain(domain, day)
+        if quota and quota_left(quota, domain.used, day) <= held:
+            return min(next_day(at, pace), at + LOOK_AGAIN), why or "domain_quota"
+        quota, why = self._of_mailbox(row, day)
+        if quota_left(quota, row.used, day) <= 0:
+            return next_day(at, pace), why or "daily_quota"
         return None
+
+    def _of_mailbox(self, row: MailboxRow, day: str) -> tuple[int, WaitLimit | None]:
+        """What the mailbox may send on the local day, and what bounds it when that is not its quota."""
+        declared = row.declared
+        rules = self._policy(declared.client).warm_up
+        if not rules.enabled or declared.daily_quota <= 0:
+            return declared.daily_quota, None
+        ramp = ramp_of_mailbox(rules, declared.daily_quota)
+        cap = self._cap("mailbox", declared.client, declared.mailbox, row.used, ramp, day)
+        return cap, "warm_up" if cap < declared.daily_quota else None
+
+    def _of_domain(self, row: DomainRow, day: str) -> tuple[int, WaitLimit | None]:
+        """The same of a domain; 0 is no bound."""
+        declared = row.declared
+        rules = self._policy(declared.client).warm_up
+        if not rules.enabled:
+            return declared.daily_quota, None
+        ramp = ramp_of_domain(rules, declared.daily_quota)
+        cap = self._cap("domain", declared.client, declared.domain, row.used, ramp, day)
+        return cap, "warm_up" if not declared.daily_quota or cap < declared.daily_quota else None
+
+    def _cap(self, scope: Scope, client: ClientId, name: str, used: Mapping[str, int], ramp: Ramp, day: str) -> int:
+        """The warm-up cap of the day; a step is kept until something is assigned by it."""
+        known = self._steps.get((scope, name))
+        if known is not None:
+            return known.now
+        sender, policy = self._state.sender(scope, client, name), self._policy(client)
+        made = step(sender, used, ramp, policy.warm_up, day)
+        if made is None:
+            return cap_of(sender, ramp)
+        window_ = f"since {sender.cap_day}" if sender.cap_day else ""
+        evidence = Evidence(made.rule, policy.version, window_, made.numerator, made.denominator, made.threshold)
+        self._steps[scope, name] = WarmUpStepped(
+            client, scope, name, day, cap_of(sender, ramp), made.cap, evidence, made.anew
+        )
+        return made.cap
+
+    def _steps_of(self, given: SendAssigned) -> list[WarmUpStepped]:
+        """The steps that an assignment rests on and that were not said before."""
+        box = given.sender.mailbox
+        names: tuple[tuple[Scope, str], ...] = (("domain", domain_of(box)), ("mailbox", box))
+        told = [self._steps[name] for name in names if name in self._steps and name not in self._told]
+        self._told.update(names)
+        return told
+
+    def _policy(self, client: ClientId) -> Policy:
+        return self._state.policy(client)
 
     def _route(self, client: ClientId, routes: tuple[RouteId, ...], basis: BasisType | None) -> RouteRow | None:
         """The first route in the mailbox's order that takes a send of this basis (None: any) now."""

@@ -21,8 +21,11 @@ from schemas.fleet import (
     StartOrdered,
     StopOrdered,
 )
+from schemas.health import Sign, SignCounted
 from schemas.ids import MailboxAddress
+from schemas.policy import PolicyApplied
 from schemas.registry import Fact
+from schemas.reports import SendComplained
 from schemas.sending import (
     PROCESS_GONE,
     AttemptAccepted,
@@ -36,7 +39,9 @@ from schemas.sending import (
     Release,
     SendAdmitted,
     SendAssumedSent,
+    SendBounced,
     SendCancelled,
+    SendDelivered,
     SendEnded,
     SendExpired,
     SendGivenUp,
@@ -50,6 +55,7 @@ from schemas.sending import (
 )
 from streams.fleet.choose import plan
 from streams.fleet.compliance import objection
+from streams.fleet.health import sign_of
 from streams.fleet.pace import gap
 from streams.fleet.retry import again_at
 from streams.fleet.routes import is_its_own, pause_after
@@ -66,18 +72,24 @@ DOMAIN_PAUSE = timedelta(hours=6)
 
 
 def declared(
-    state: FleetState, fact: ClientDeclared | DomainDeclared | RouteDeclared | MailboxDeclared, _at: datetime
+    state: FleetState,
+    fact: ClientDeclared | PolicyApplied | DomainDeclared | RouteDeclared | MailboxDeclared,
+    _at: datetime,
 ) -> list[Fact]:
     """Take a declaration that differs from what is known."""
     row = state.get(declared_key(fact))
     return [] if row is not None and getattr(row, "declared", None) == fact else [fact]
 
 
-def declared_key(fact: ClientDeclared | DomainDeclared | RouteDeclared | MailboxDeclared) -> tuple[str, str]:
+def declared_key(
+    fact: ClientDeclared | PolicyApplied | DomainDeclared | RouteDeclared | MailboxDeclared,
+) -> tuple[str, str]:
     """The row that a declaration stands in."""
     match fact:
         case ClientDeclared():
             return "client", fact.client
+        case PolicyApplied():
+            return "policy", fact.client
         case DomainDeclared():
             return "domain", f"{fact.client}/{fact.domain}"
         case RouteDeclared():
@@ -145,7 +157,9 @@ def accepted(state: FleetState, fact: AttemptAccepted, at: datetime) -> list[Fac
     row = _open_row(state, fact.ref, fact.attempt)
     if row is None:
         return []
-    return [_end(state, row, fact.ref, "accepted", at, gave_back=False), *_recovered(state, fact)]
+    ended = _end(state, row, fact.ref, "accepted", at, gave_back=False)
+    sign = SignCounted(fact.ref.client, fact.mailbox, fact.route, "accepted")
+    return [ended, sign, *_recovered(state, fact)]
 
 
 def unknown(state: FleetState, fact: AttemptUnknown, at: datetime) -> list[Fact]:
@@ -187,7 +201,11 @@ def refused(state: FleetState, fact: AttemptRefused, at: datetime) -> list[Fact]
 
 
 def _blamed(state: FleetState, fact: AttemptRefused, at: datetime) -> list[Fact]:
-    """Leave out at once whose fault the refusal is; a route that said anything else works."""
+    """Count the refusal, and leave out at once whose fault it is; a route that said anything else works."""
+    return [SignCounted(fact.ref.client, fact.mailbox, fact.route, sign_of(fact.verdict)), *_at_once(state, fact, at)]
+
+
+def _at_once(state: FleetState, fact: AttemptRefused, at: datetime) -> list[Fact]:
     client, said = fact.ref.client, fact.verdict
     evidence = f"{fact.reply.code} {fact.reply.enhanced} {fact.reply.text}"[:300]
     match said.fault:
@@ -261,6 +279,27 @@ def not_sent(state: FleetState, fact: AttemptNotSent | AttemptMissed, at: dateti
     return [again]
 
 
+def delivered(_state: FleetState, fact: SendDelivered, _at: datetime) -> list[Fact]:
+    """The mail arrived, as far as anybody tells."""
+    return _late_sign(fact, "delivered")
+
+
+def bounced(_state: FleetState, fact: SendBounced, _at: datetime) -> list[Fact]:
+    """An accepted mail came back."""
+    return _late_sign(fact, sign_of(fact.verdict))
+
+
+def complained(_state: FleetState, fact: SendComplained, _at: datetime) -> list[Fact]:
+    """The recipient called it spam."""
+    return _late_sign(fact, "complaint")
+
+
+def _late_sign(fact: SendDelivered | SendBounced | SendComplained, sign: Sign) -> list[Fact]:
+    if fact.carried is None:  # of a send from before it was told who carried it
+        return []
+    return [SignCounted(fact.ref.client, fact.carried.mailbox, fact.carried.route, sign, late=True)]
+
+
 def ended_elsewhere(
     state: FleetState, fact: SendCancelled | SendExpired | SendWithdrawn | SendAssumedSent, at: datetime
 ) -> list[Fact]:
@@ -315,6 +354,7 @@ def observed(_state: FleetState, _fact: DomainObserved, _at: datetime) -> list[F
 Decision = Callable[[FleetState, Any, datetime], list[Fact]]
 DECISIONS: Mapping[type[Fact], Decision] = {
     ClientDeclared: declared,
+    PolicyApplied: declared,
     DomainDeclared: declared,
     RouteDeclared: declared,
     MailboxDeclared: declared,
@@ -328,6 +368,9 @@ DECISIONS: Mapping[type[Fact], Decision] = {
     SendExpired: ended_elsewhere,
     SendWithdrawn: ended_elsewhere,
     SendAssumedSent: ended_elsewhere,
+    SendDelivered: delivered,
+    SendBounced: bounced,
+    SendComplained: complained,
     CancelRequested: cancel_requested,
     AccountTripped: account_tripped,
     MailboxWarmed: warmed,

@@ -19,7 +19,9 @@ from schemas.fleet import (
     StartOrdered,
     StopOrdered,
 )
+from schemas.health import SignCounted, WarmUpStepped
 from schemas.ids import MailboxAddress, RouteId
+from schemas.policy import PolicyApplied
 from schemas.registry import Fact
 from schemas.sending import (
     CancelNoted,
@@ -32,6 +34,7 @@ from schemas.sending import (
     SendWaits,
 )
 from streams.fleet.decide import declared_key
+from streams.fleet.organisation import organisation_of
 from streams.fleet.quota import give_back, hold, hold_hour, hour_of
 from streams.fleet.state import (
     BacklogRow,
@@ -40,19 +43,23 @@ from streams.fleet.state import (
     CompanyRow,
     DomainRow,
     MailboxRow,
+    PolicyRow,
     RouteRow,
+    SenderRow,
     StopRow,
     ThreadRow,
     backlog_key,
     domain_of,
+    sender_key,
 )
+from streams.fleet.windows import Counts, counted, counts_of
 from streams.log.rows import RowKey
 
 
 def rows_of(fact: Fact, _at: datetime) -> Iterable[RowKey]:
     """Return the rows that a decided fact changes."""
     match fact:
-        case ClientDeclared() | DomainDeclared() | RouteDeclared() | MailboxDeclared():
+        case ClientDeclared() | PolicyApplied() | DomainDeclared() | RouteDeclared() | MailboxDeclared():
             yield declared_key(fact)
         case SendQueued(request):
             yield backlog_key(request.ref.client, request.ref.send_id)
@@ -72,8 +79,15 @@ def rows_of(fact: Fact, _at: datetime) -> Iterable[RowKey]:
             yield "cancel", f"{fact.client}/{fact.send_id}"
         case StopOrdered() | StartOrdered():
             yield "stop", f"{fact.scope}/{fact.name}"
-        case MailboxLeftOut() | MailboxWarmed():
+        case MailboxLeftOut():
             yield "mailbox", fact.mailbox
+        case MailboxWarmed():
+            yield "mailbox", fact.mailbox
+            yield sender_key("mailbox", fact.client, fact.mailbox)
+        case SignCounted():
+            yield from _rows_of_sign(fact)
+        case WarmUpStepped():
+            yield sender_key(fact.scope, fact.client, fact.name)
         case DomainLeftOut():
             yield "domain", f"{fact.client}/{fact.domain}"
         case RouteFailed() | RouteTripped() | RouteRecovered():
@@ -94,12 +108,26 @@ def _rows_of_assignment(fact: SendAssigned) -> Iterable[RowKey]:
         yield "company", f"{client}/{fact.company}"
 
 
+def _rows_of_sign(fact: SignCounted) -> Iterable[RowKey]:
+    domain = domain_of(fact.mailbox)
+    yield sender_key("mailbox", fact.client, fact.mailbox)
+    for name in dict.fromkeys((domain, organisation_of(domain))):
+        yield sender_key("domain", fact.client, name)
+    yield sender_key("route", fact.client, fact.route)
+    yield sender_key("client", fact.client, "")
+
+
 def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, at: datetime) -> msgspec.Struct:
     """Return the row after the fact."""
     match key[0]:
         case "client":
             assert isinstance(fact, ClientDeclared)
             return ClientRow(fact)
+        case "policy":
+            assert isinstance(fact, PolicyApplied)
+            return PolicyRow(fact)
+        case "sender":
+            return _sender(key[1].partition("/")[0], row if isinstance(row, SenderRow) else SenderRow(), fact, at)
         case "domain":
             return _domain(row if isinstance(row, DomainRow) else None, fact)
         case "route":
@@ -129,6 +157,30 @@ def _gone_back(fact: Fact) -> Release:
     assert isinstance(fact, SendRequeued | SendEnded)
     assert fact.release is not None
     return fact.release
+
+
+def _sender(scope: str, row: SenderRow, fact: Fact, at: datetime) -> SenderRow:
+    match fact:
+        case SignCounted():
+            counts = counts_of(fact.sign, late=fact.late)
+            warms = scope in ("mailbox", "domain")
+            return msgspec.structs.replace(
+                row,
+                buckets=counted(row.buckets, counts, at),
+                since_step=row.since_step.plus(counts) if warms else row.since_step,
+            )
+        case WarmUpStepped():
+            return msgspec.structs.replace(
+                row,
+                cap=fact.now,
+                cap_day=fact.day,
+                ramp_from=fact.day if fact.anew else row.ramp_from,
+                since_step=Counts(),
+            )
+        case MailboxWarmed():
+            return msgspec.structs.replace(row, warmed=True, cap=0)
+        case _:
+            raise ValueError(f"{type(fact).__name__} changes no sender")
 
 
 def _domain(row: DomainRow | None, fact: Fact) -> DomainRow:

@@ -7,20 +7,49 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from schemas.fleet import EVERY_BASIS, ClientDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
+from schemas.health import HealthState, Scope
 from schemas.ids import ClientId, DomainName, MailboxAddress, Recipient, RouteId, SendId
+from schemas.policy import Policy, PolicyApplied, WarmUp
 from schemas.sending import BasisType, SendRequested, SendState, WaitLimit
 from streams.fleet.queues import Boxes, SendQueue, Waiting
+from streams.fleet.windows import Counts
 from streams.log.rows import RowKey, Rows
 
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 TELL_AFTER = timedelta(seconds=30)
 TELL_AGAIN_AFTER = timedelta(hours=1)
+BUILT_IN = Policy(version="built-in", warm_up=WarmUp(enabled=False))
+"""What leads a client whose policy was never applied: one of before there were any. Its mailboxes are in use."""
 
 
 class ClientRow(msgspec.Struct, frozen=True):
     """A client as declared."""
 
     declared: ClientDeclared
+
+
+class PolicyRow(msgspec.Struct, frozen=True):
+    """The policy that leads a client."""
+
+    declared: PolicyApplied
+
+
+class SenderRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A mailbox, domain, route or client as a sender: its state, what was counted of it, its warm-up cap.
+
+    A domain has a row under its own name and, where that is another, under its organisational domain's.
+    """
+
+    state: HealthState = "active"
+    since: datetime | None = None  # of the state
+    until: datetime | None = None  # of "unhealthy"; None: a person decides
+    rule: str = ""  # that brought the state
+    buckets: dict[str, Counts] = {}
+    cap: int = 0  # of the warm-up; 0: not begun
+    cap_day: str = ""  # local, of the last step
+    ramp_from: str = ""  # local day at which the ramp began
+    since_step: Counts = Counts()
+    warmed: bool = False  # elsewhere, says a person
 
 
 class DomainRow(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -97,8 +126,11 @@ class CancelRow(msgspec.Struct, frozen=True):
     by: str
 
 
+UNKNOWN_SENDER = SenderRow()
 ROW_TYPES: dict[str, type[msgspec.Struct]] = {
     "client": ClientRow,
+    "policy": PolicyRow,
+    "sender": SenderRow,
     "domain": DomainRow,
     "route": RouteRow,
     "mailbox": MailboxRow,
@@ -113,6 +145,11 @@ ROW_TYPES: dict[str, type[msgspec.Struct]] = {
 def backlog_key(client: ClientId, send_id: SendId) -> RowKey:
     """The row of a send in the backlog."""
     return "backlog", f"{client}/{send_id}"
+
+
+def sender_key(scope: Scope, client: ClientId, name: str) -> RowKey:
+    """The row of a sender; a client's own name is ""."""
+    return "sender", f"{scope}/{client}/{name}"
 
 
 def domain_of(mailbox: MailboxAddress) -> DomainName:
@@ -175,6 +212,16 @@ class FleetState:
         """The client's row."""
         row = self._rows.get(("client", client))
         return row if isinstance(row, ClientRow) else None
+
+    def policy(self, client: ClientId) -> Policy:
+        """The policy that leads the client."""
+        row = self._rows.get(("policy", client))
+        return row.declared.policy if isinstance(row, PolicyRow) else BUILT_IN
+
+    def sender(self, scope: Scope, client: ClientId, name: str) -> SenderRow:
+        """The sender's row; one of whom nothing is known is active."""
+        row = self._rows.get(sender_key(scope, client, name))
+        return row if isinstance(row, SenderRow) else UNKNOWN_SENDER
 
     def domain(self, client: ClientId, domain: DomainName) -> DomainRow | None:
         """The domain's row."""

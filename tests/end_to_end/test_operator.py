@@ -62,7 +62,7 @@ def test_a_fleet_is_planned_applied_watched_stopped_and_started(site: Site, data
     fleet = _write(site.folder / "fleet.toml", fleet_text(40), site)
 
     plan = shell.json("apply", str(fleet), "--dry-run")
-    assert len(plan["added"]) == 2 + 2 + 2 + 40
+    assert len(plan["added"]) == 2 + 2 + 2 + 2 + 40
     assert shell.json("apply", str(fleet), "--dry-run") == plan, "a dry run changes nothing"
     assert "Apply this?" in shell.run("apply", str(fleet), answer="n\n", code=130)
     shell.run("apply", str(fleet), answer="y\n")

@@ -6,6 +6,8 @@ import pytest
 
 from ops.fleet_file import FleetFileWrong, read_fleet
 from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
+from schemas.ids import ClientId
+from schemas.policy import PolicyApplied
 
 RIGHT = """
 [pace]
@@ -266,3 +268,50 @@ def test_a_wrong_row_is_named_by_file_and_line(tmp_path: Path, row: str, says: s
 def test_missing_columns_are_named(tmp_path: Path) -> None:
     (tmp_path / "boxes.csv").write_text("client,mailbox\nacme,a@acme.test\n")
     assert wrong(tmp_path, LISTED) == ["mailbox file boxes.csv: columns are missing: daily_quota, routes, secret"]
+
+
+# ── policy ───────────────────────────────────────────────────────────────────────────────────────
+
+POLICY = """
+[policy]
+version = "spring"
+[policy.health]
+bounce_rate_mailbox = 0.04
+[clients.birch.policy.warm_up]
+target_per_day = 20
+
+[accounts.ses]"""
+
+
+def test_each_client_has_its_policy_with_what_is_its_own_over_what_is_for_all(tmp_path: Path) -> None:
+    facts = read_fleet(file(tmp_path, ("\n[accounts.ses]", POLICY)))
+    policies = {f.client: f.policy for f in facts if isinstance(f, PolicyApplied)}
+    acme, birch = (policies[ClientId(name)] for name in ("acme", "birch"))
+    assert (acme.health.bounce_rate_mailbox, birch.health.bounce_rate_mailbox) == (0.04, 0.04)
+    assert (acme.warm_up.target_per_day, birch.warm_up.target_per_day) == (40, 20)
+    assert acme.version.startswith("spring-")
+    assert acme.version != birch.version, "a version names one content"
+
+
+def test_a_version_follows_from_the_content(tmp_path: Path) -> None:
+    versions = [
+        next(f.policy.version for f in read_fleet(file(tmp_path, *changes)) if isinstance(f, PolicyApplied))
+        for changes in ((), (), (("\n[accounts.ses]", "[policy.lists]\ncanary_sends = 0\n[accounts.ses]"),))
+    ]
+    assert versions[0] == versions[1] != versions[2]
+
+
+def test_what_is_wrong_in_a_policy_is_named(tmp_path: Path) -> None:
+    text = (
+        "\n[policy.health]\nbounce_rate_mailbox = 3.0\nbounce_rte = 1\n[policy.warm_up]\ngrowth = 0.5\n"
+        "[policy.rotation]\nrest_days = 5\n[accounts.ses]"
+    )
+    said = wrong(tmp_path, ("\n[accounts.ses]", text))
+    assert [line for line in said if line.startswith("client acme")] == [
+        "client acme, policy.health.bounce_rte is not a setting",
+        "client acme, policy.health.bounce_rate_mailbox is a share of 1: 0.03 is 3 %",
+        "client acme, policy.warm_up: growth must be at least 1.0 and days_at_least at least 1",
+        "client acme, policy.rotation.rest_days must be at most 3",
+    ]
+    said = wrong(tmp_path, ("\n[accounts.ses]", "[policy.warm_up]\nenabled = 1\n[accounts.ses]"))
+    assert any("policy: Expected `bool`" in line for line in said)

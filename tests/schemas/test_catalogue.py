@@ -51,6 +51,7 @@ OTHERS_WRITE = {
     },
     "fleet-inputs": {
         "cancel.requested",
+        "policy.applied",
         *("client.declared", "domain.declared", "route.declared", "mailbox.declared"),
         *("mailbox.warmed", "stop.ordered", "start.ordered"),
         "domain.observed",  # dns watcher

@@ -1,0 +1,112 @@
+"""What was counted of a sender, by time: ten minutes for the last hour, hours for a day, days for a week.
+
+A bucket's key is the beginning of its time (UTC): "2026-03-02T09:1" are ten minutes, "2026-03-02T09" an hour,
+"2026-03-02" a day. Older buckets melt into coarser ones, so that a row stays small whatever it counts.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import msgspec
+
+from schemas.health import Sign
+
+TEN_MINUTES, AN_HOUR, A_DAY = 15, 13, 10
+"""The lengths of the three kinds of keys."""
+KEPT_FINE = timedelta(minutes=70)
+KEPT_BY_HOUR = timedelta(hours=25)
+KEPT_BY_DAY = timedelta(days=8)
+
+
+class Counts(msgspec.Struct, frozen=True, array_like=True):
+    """What was counted. `handed` are the attempts that a server answered; the rest says what came of them."""
+
+    handed: int = 0
+    accepted: int = 0
+    delivered: int = 0
+    hard_bounces: int = 0
+    complaints: int = 0
+    blocks: int = 0
+    deferrals: int = 0
+
+    def plus(self, other: "Counts") -> "Counts":
+        """Return the sum."""
+        return Counts(
+            self.handed + other.handed,
+            self.accepted + other.accepted,
+            self.delivered + other.delivered,
+            self.hard_bounces + other.hard_bounces,
+            self.complaints + other.complaints,
+            self.blocks + other.blocks,
+            self.deferrals + other.deferrals,
+        )
+
+
+Buckets = Mapping[str, Counts]
+
+
+def counts_of(sign: Sign, *, late: bool) -> Counts:
+    """Return one sign as counts; a late one comes after its 250, so that its attempt is counted already."""
+    one = Counts(handed=0 if late else 1)
+    match sign:
+        case "accepted":
+            return msgspec.structs.replace(one, accepted=1)
+        case "delivered":
+            return msgspec.structs.replace(one, delivered=1)
+        case "hard_bounce":
+            return msgspec.structs.replace(one, hard_bounces=1)
+        case "complaint":
+            return msgspec.structs.replace(one, complaints=1)
+        case "block":
+            return msgspec.structs.replace(one, blocks=1)
+        case "deferral":
+            return msgspec.structs.replace(one, deferrals=1)
+        case "refusal":
+            return one
+
+
+def counted(buckets: Buckets, counts: Counts, at: datetime) -> dict[str, Counts]:
+    """Return the buckets with these counts added at `at`; what is old has melted or is gone."""
+    key = at.isoformat()[:TEN_MINUTES]
+    kept = dict(buckets) if key in buckets else _melted(buckets, at)
+    kept[key] = kept.get(key, Counts()).plus(counts)
+    return kept
+
+
+def _melted(buckets: Buckets, at: datetime) -> dict[str, Counts]:
+    fine, hour, day = (
+        (at - kept).isoformat()[:length]
+        for kept, length in ((KEPT_FINE, TEN_MINUTES), (KEPT_BY_HOUR, AN_HOUR), (KEPT_BY_DAY, A_DAY))
+    )
+    found: dict[str, Counts] = {}
+    for key, counts in buckets.items():
+        coarse = key
+        if len(coarse) == TEN_MINUTES and coarse < fine:
+            coarse = coarse[:AN_HOUR]
+        if len(coarse) == AN_HOUR and coarse < hour:
+            coarse = coarse[:A_DAY]
+        if len(coarse) == A_DAY and coarse < day:
+            continue
+        found[coarse] = found[coarse].plus(counts) if coarse in found else counts
+    return found
+
+
+def since(buckets: Buckets, start: datetime) -> Counts:
+    """Return what was counted from `start` on; a bucket that lies only partly within counts whole."""
+    text = start.isoformat()
+    total = Counts()
+    for key, counts in buckets.items():
+        if key >= text[: len(key)]:
+            total = total.plus(counts)
+    return total
+
+
+def last_handed(buckets: Buckets, start: datetime, handed: int) -> Counts:
+    """Return what was counted with about the last `handed` attempts from `start` on, in whole buckets."""
+    text = start.isoformat()
+    total = Counts()
+    for key in sorted(buckets, reverse=True):
+        if total.handed >= handed or key < text[: len(key)]:
+            break
+        total = total.plus(buckets[key])
+    return total
