@@ -39,17 +39,25 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SignCounted(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What came of an attempt counts for its mailbox, domain, route and client. `late`: it came after the 250."""
+    """What came of an attempt counts for its mailbox, domain, route and client.
+
+    `late`: it came after the 250. `told`: the route's provider reports complaints, so that their rates mean something.
+    """
 
     client: ClientId
     mailbox: MailboxAddress
     route: RouteId
     sign: Sign
     late: bool = False
+    told: bool = False
 
 
 class HealthChanged(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A sender goes from one state to another; `until` is when it may change by itself, None: a person decides."""
+    """A sender goes from one state to another.
+
+    Unhealthy ends at `until`, or by a person when that is None, in the state `then`. A watched sender may use `share`
+    of its quota.
+    """
 
     client: ClientId
     scope: Scope
@@ -58,6 +66,8 @@ class HealthChanged(msgspec.Struct, frozen=True, omit_defaults=True):
     now: HealthState
     evidence: Evidence
     until: datetime | None = None
+    then: HealthState = "probation"
+    share: float = 1.0
 
 
 class WarmUpStepped(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -67,6 +67,7 @@ WaitLimit = Literal[
     "route_out",
     "mailbox_out",
     "domain_out",
+    "client_out",  # the client's totals are bad, or an operator paused it
     "company_spread",
     "thread_mailbox",  # it waits for the mailbox that began its thread, or that it names
     "basis",  # no route that is in use takes this consent basis

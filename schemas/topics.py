@@ -141,6 +141,8 @@ FLEET_INPUTS = Topic(
         "mailbox.declared",
         "stop.ordered",
         "start.ordered",
+        "pause.ordered",
+        "resume.ordered",
         "account.tripped",
         "mailbox.warmed",
         "domain.observed",
@@ -189,6 +191,16 @@ SEND_RESULTS = Topic(
     readers=("upstream",),
     facts=("send.result",),
 )
+ALERTS = Topic(
+    "alerts",
+    "What a person should know or do, and that it is over.",
+    key="client",
+    partitions=1,
+    retention_ms=30 * DAY_MS,
+    writers=("fleet stage",),
+    readers=("telegram", "operators"),
+    facts=("alert.raised", "alert.resolved"),
+)
 DEAD_LETTERS = Topic(
     "dead-letters",
     "What could not be read: position, hash and reason, never content.",
@@ -212,6 +224,7 @@ CATALOGUE: Mapping[str, Topic] = {
         FLEET_TICKS,
         DNS_OBSERVATIONS,
         SEND_RESULTS,
+        ALERTS,
         DEAD_LETTERS,
     )
 }

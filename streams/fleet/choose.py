@@ -18,6 +18,8 @@ from schemas.policy import Policy
 from schemas.registry import Fact
 from schemas.sending import BasisType, RouteCall, SendAssigned, Sender, SendLapsed, SendWaits, WaitLimit
 from streams.fleet.company import company_of
+from streams.fleet.health import allowed
+from streams.fleet.organisation import organisation_of
 from streams.fleet.pace import local_day, next_day, window
 from streams.fleet.queues import Boxes, Free, SendQueue, Waiting
 from streams.fleet.quota import quota_left, rolling, rolls_free_at
@@ -29,6 +31,7 @@ from streams.fleet.state import (
     FleetState,
     MailboxRow,
     RouteRow,
+    SenderRow,
     domain_of,
 )
 from streams.fleet.warmup import Ramp, cap_of, ramp_of_domain, ramp_of_mailbox, step
@@ -84,6 +87,7 @@ class _Plan:
         self._route_held: Counter[tuple[ClientId, RouteId]] = Counter()
         self._route_free_at: dict[tuple[ClientId, RouteId], datetime] = {}
         self._company_free_at: dict[tuple[ClientId, DomainName], datetime] = {}
+        self._wide: dict[tuple[ClientId, DomainName], list[tuple[SenderRow, WaitLimit]]] = {}
         self._told: set[tuple[Scope, str]] = set()
         self._steps: dict[tuple[Scope, str], WarmUpStepped] = {}  # what those looked at are allowed from now on
         self._back: list[tuple[list[Any], Any]] = []
@@ -114,7 +118,9 @@ class _Plan:
 
     def _can_go(self, client: ClientId) -> bool:
         row = self._state.client(client)
-        return row is not None and row.declared.active and not self._state.stopped("client", client)
+        if row is None or not row.declared.active or self._state.stopped("client", client):
+            return False
+        return self._state.sender("client", client, "").state != "unhealthy"
 
     def _come_due(self, client: ClientId) -> None:
         queue = self._state.sends(client)
@@ -190,9 +196,7 @@ class _Plan:
         return self._assignment(client, place, row, route, rule="same mailbox again")
 
     def _is_idle(self, row: MailboxRow) -> bool:
-        at = self._at
-        out = row.out_until is not None and row.out_until > at
-        return row.declared.active and not (row.open or out) and row.free_at <= at
+        return row.declared.active and not row.open and row.free_at <= self._at
 
     def _head(self, client: ClientId, queue: SendQueue, heap: list[Waiting]) -> Waiting | None:
         """The first send of the heap that waits and whose company may be written to."""
@@ -274,8 +278,9 @@ class _Plan:
         domain = state.domain(declared.client, name)
         if domain is None or not domain.declared.active:
             return at + LOOK_AGAIN, "domain_out"
-        if domain.out_until is not None and at < domain.out_until:
-            return domain.out_until, "domain_out"
+        for sender, limit in self._senders(row):
+            if sender.state == "unhealthy":
+                return max(sender.until or at + LOOK_AGAIN, at + A_SECOND), limit
         held = self._domain_held[f"{declared.client}/{name}"]
         quota, why = self._of_domain(domain, day)
         if quota and quota_left(quota, domain.used, day) <= held:
@@ -285,25 +290,44 @@ class _Plan:
             return next_day(at, pace), why or "daily_quota"
         return None
 
+    def _senders(self, row: MailboxRow) -> list[tuple[SenderRow, WaitLimit]]:
+        """Whose states hold for the mailbox: its own, its domain's, its client's."""
+        client, domain = row.declared.client, domain_of(row.declared.mailbox)
+        own = self._state.sender("mailbox", client, row.declared.mailbox)
+        if (client, domain) not in self._wide:
+            names = dict.fromkeys((domain, organisation_of(domain)))
+            self._wide[client, domain] = [
+                *((self._state.sender("domain", client, name), "domain_out") for name in names),
+                (self._state.sender("client", client, ""), "client_out"),
+            ]
+        return [(own, "mailbox_out"), *self._wide[client, domain]]
+
     def _of_mailbox(self, row: MailboxRow, day: str) -> tuple[int, WaitLimit | None]:
         """What the mailbox may send on the local day, and what bounds it when that is not its quota."""
-        declared = row.declared
-        rules = self._policy(declared.client).warm_up
-        if not rules.enabled or declared.daily_quota <= 0:
-            return declared.daily_quota, None
-        ramp = ramp_of_mailbox(rules, declared.daily_quota)
-        cap = self._cap("mailbox", declared.client, declared.mailbox, row.used, ramp, day)
-        return cap, "warm_up" if cap < declared.daily_quota else None
+        declared, policy = row.declared, self._policy(row.declared.client)
+        most = declared.daily_quota
+        why: WaitLimit | None = None
+        if policy.warm_up.enabled and most > 0:
+            ramp = ramp_of_mailbox(policy.warm_up, most)
+            cap = self._cap("mailbox", declared.client, declared.mailbox, row.used, ramp, day)
+            most, why = cap, "warm_up" if cap < most else None
+        for sender, limit in self._senders(row):
+            less = allowed(most, sender, policy.health)
+            if less < most:
+                most, why = less, limit
+        return most, why
 
     def _of_domain(self, row: DomainRow, day: str) -> tuple[int, WaitLimit | None]:
         """The same of a domain; 0 is no bound."""
         declared = row.declared
         rules = self._policy(declared.client).warm_up
-        if not rules.enabled:
-            return declared.daily_quota, None
-        ramp = ramp_of_domain(rules, declared.daily_quota)
-        cap = self._cap("domain", declared.client, declared.domain, row.used, ramp, day)
-        return cap, "warm_up" if not declared.daily_quota or cap < declared.daily_quota else None
+        most = declared.daily_quota
+        why: WaitLimit | None = None
+        if rules.enabled:
+            cap = self._cap("domain", declared.client, declared.domain, row.used, ramp_of_domain(rules, most), day)
+            most, why = cap, "warm_up" if not most or cap < most else None
+        share = self._state.sender("domain", declared.client, declared.domain).share
+        return (max(1, int(most * share)), "domain_out") if most and share < 1 else (most, why)
 
     def _cap(self, scope: Scope, client: ClientId, name: str, used: Mapping[str, int], ramp: Ramp, day: str) -> int:
         """The warm-up cap of the day; a step is kept until something is assigned by it."""
@@ -348,7 +372,7 @@ class _Plan:
         out = self._state.at_work(client, way.route) + held
         if out >= way.max_connections * PER_CONNECTION:
             return at + A_SECOND, "turn"
-        limit = route_limit(row, at, out=out, held=held)
+        limit = route_limit(row, self._state.sender("route", client, way.route), at, out=out, held=held)
         if limit is not None:
             return limit
         free_at = self._route_free_at.get((client, way.route), row.free_at)
@@ -401,11 +425,17 @@ class _Plan:
         )
 
 
-def route_limit(row: RouteRow, at: datetime, *, out: int, held: int = 0) -> tuple[datetime, WaitLimit] | None:
+def route_limit(
+    row: RouteRow, sender: SenderRow, at: datetime, *, out: int, held: int = 0
+) -> tuple[datetime, WaitLimit] | None:
     """What holds a route back for longer than a second, with `out` attempts at work and `held` not yet in its row."""
     way = row.declared
     if not way.active:
         return at + LOOK_AGAIN, "route_out"
+    if sender.state == "unhealthy":
+        return max(sender.until or at + LOOK_AGAIN, at + A_SECOND), "route_out"
+    if sender.state == "probation" and out:  # one at a time
+        return at + A_SECOND, "route_out"
     match breaker(row.out_until, row.trips, at):
         case "open":
             assert row.out_until is not None
@@ -413,7 +443,7 @@ def route_limit(row: RouteRow, at: datetime, *, out: int, held: int = 0) -> tupl
         case "half_open":
             if out:
                 return at + A_SECOND, "route_out"
-    if way.ceiling_24h and rolling(row.hours, at) + held >= way.ceiling_24h:
+    if way.ceiling_24h and rolling(row.hours, at) + held >= way.ceiling_24h * sender.share:
         return rolls_free_at(row.hours, at), "route_ceiling"
     return None
 
@@ -469,6 +499,9 @@ def limit_of(state: FleetState, row: BacklogRow, at: datetime) -> tuple[WaitLimi
     stops = (("all", ""), ("client", client), ("campaign", f"{client}/{request.campaign}"))
     if any(state.stopped(scope, name) for scope, name in stops):
         return "stopped", None
+    totals = state.sender("client", client, "")
+    if totals.state == "unhealthy":
+        return "client_out", totals.until
     if row.not_before > at:
         return ("retry" if row.attempt else "not_before"), row.not_before
     company = company_of(request.recipient_domain)
@@ -477,7 +510,8 @@ def limit_of(state: FleetState, row: BacklogRow, at: datetime) -> tuple[WaitLimi
         return "company_spread", free_at
     box = state.mailbox(state.must_carry(row))
     if box is not None:
-        return "thread_mailbox", max(box.free_at, box.out_until or box.free_at)
+        sender = state.sender("mailbox", client, box.declared.mailbox)
+        return "thread_mailbox", max(box.free_at, sender.until or box.free_at)
     return _limit_of_client(state, client, request.basis.type, at)
 
 
@@ -493,7 +527,7 @@ def _limit_of_client(
         if row is None or basis not in row.declared.accepts_basis:
             continue
         takes_basis = True
-        limit = route_limit(row, at, out=state.at_work(client, name))
+        limit = route_limit(row, state.sender("route", client, name), at, out=state.at_work(client, name))
         if limit is None:
             return "turn", None
         held.append(limit)

@@ -9,9 +9,7 @@ from schemas.fleet import (
     AccountTripped,
     ClientDeclared,
     DomainDeclared,
-    DomainLeftOut,
     MailboxDeclared,
-    MailboxLeftOut,
     MailboxWarmed,
     Pace,
     RouteDeclared,
@@ -21,8 +19,8 @@ from schemas.fleet import (
     StartOrdered,
     StopOrdered,
 )
-from schemas.health import Sign, SignCounted
-from schemas.ids import MailboxAddress
+from schemas.health import HealthChanged, PauseOrdered, ResumeOrdered, Scope, Sign, SignCounted
+from schemas.ids import ClientId, MailboxAddress
 from schemas.policy import PolicyApplied
 from schemas.registry import Fact
 from schemas.reports import SendComplained
@@ -52,10 +50,11 @@ from schemas.sending import (
     SendTurnedAway,
     SendWithdrawn,
     Ticked,
+    Verdict,
 )
 from streams.fleet.choose import plan
 from streams.fleet.compliance import objection
-from streams.fleet.health import sign_of
+from streams.fleet.health import due, follows, paused, resumed, sign_of, tripped
 from streams.fleet.pace import gap
 from streams.fleet.retry import again_at
 from streams.fleet.routes import is_its_own, pause_after
@@ -63,9 +62,7 @@ from streams.fleet.state import BacklogRow, FleetState, domain_of
 
 FINAL_ACTIONS = ("suppress", "fail")
 OURS = ("mailbox", "domain", "route")
-MAILBOX_PAUSE = timedelta(hours=1)
-DOMAIN_PAUSE = timedelta(hours=6)
-"""How long a mailbox or domain is left out after a refusal that is its own fault: the simple rule."""
+NO_LOGIN = Verdict("auth", "mailbox", "mailbox", "pause", "no login")
 
 
 # ── the fleet file ───────────────────────────────────────────────────────────────────────────────
@@ -159,7 +156,7 @@ def accepted(state: FleetState, fact: AttemptAccepted, at: datetime) -> list[Fac
         return []
     ended = _end(state, row, fact.ref, "accepted", at, gave_back=False)
     sign = SignCounted(fact.ref.client, fact.mailbox, fact.route, "accepted")
-    return [ended, sign, *_recovered(state, fact)]
+    return [ended, *follows(state, sign, at), *_recovered(state, fact)]
 
 
 def unknown(state: FleetState, fact: AttemptUnknown, at: datetime) -> list[Fact]:
@@ -201,24 +198,29 @@ def refused(state: FleetState, fact: AttemptRefused, at: datetime) -> list[Fact]
 
 
 def _blamed(state: FleetState, fact: AttemptRefused, at: datetime) -> list[Fact]:
-    """Count the refusal, and leave out at once whose fault it is; a route that said anything else works."""
-    return [SignCounted(fact.ref.client, fact.mailbox, fact.route, sign_of(fact.verdict)), *_at_once(state, fact, at)]
-
-
-def _at_once(state: FleetState, fact: AttemptRefused, at: datetime) -> list[Fact]:
+    """Count the refusal, take out at once whose fault it is; a route that said anything else works."""
     client, said = fact.ref.client, fact.verdict
     evidence = f"{fact.reply.code} {fact.reply.enhanced} {fact.reply.text}"[:300]
+    sign = SignCounted(client, fact.mailbox, fact.route, sign_of(said))
     match said.fault:
         case "mailbox":
-            return [MailboxLeftOut(client, fact.mailbox, at + MAILBOX_PAUSE, said.rule, evidence)]
+            return follows(state, sign, at, _tripped(state, client, "mailbox", fact.mailbox, said, evidence, at))
         case "domain":
-            return [DomainLeftOut(client, domain_of(fact.mailbox), at + DOMAIN_PAUSE, said.rule, evidence)]
+            name = domain_of(fact.mailbox)
+            return follows(state, sign, at, _tripped(state, client, "domain", name, said, evidence, at))
         case "route":
-            return _failed(state, fact, said.rule, evidence, at)
+            return [*follows(state, sign, at), *_failed(state, fact, said.rule, evidence, at)]
         case "recipient" | "message" | "network":
-            return _recovered(state, fact)
+            return [*follows(state, sign, at), *_recovered(state, fact)]
         case other:
             assert_never(other)
+
+
+def _tripped(
+    state: FleetState, client: ClientId, scope: Scope, name: str, said: Verdict, evidence: str, at: datetime
+) -> HealthChanged | None:
+    row, policy = state.sender(scope, client, name), state.policy(client)
+    return tripped(client, scope, name, row, said, evidence, policy, at)
 
 
 def _recovered(state: FleetState, fact: AttemptAccepted | AttemptRefused) -> list[Fact]:
@@ -274,30 +276,55 @@ def not_sent(state: FleetState, fact: AttemptNotSent | AttemptMissed, at: dateti
     if is_its_own(fact):
         return [again, *_failed(state, fact, f"no answer at {fact.stage}", fact.what, at)]
     if fact.stage == "auth":
-        until = at + MAILBOX_PAUSE
-        return [again, MailboxLeftOut(fact.ref.client, fact.mailbox, until, "no login", fact.what)]
+        change = _tripped(state, fact.ref.client, "mailbox", fact.mailbox, NO_LOGIN, fact.what, at)
+        return [again] if change is None else [again, change]
     return [again]
 
 
-def delivered(_state: FleetState, fact: SendDelivered, _at: datetime) -> list[Fact]:
+def delivered(state: FleetState, fact: SendDelivered, at: datetime) -> list[Fact]:
     """The mail arrived, as far as anybody tells."""
-    return _late_sign(fact, "delivered")
+    return _late_sign(state, fact, "delivered", at)
 
 
-def bounced(_state: FleetState, fact: SendBounced, _at: datetime) -> list[Fact]:
-    """An accepted mail came back."""
-    return _late_sign(fact, sign_of(fact.verdict))
+def bounced(state: FleetState, fact: SendBounced, at: datetime) -> list[Fact]:
+    """An accepted mail came back: counted, and whose own fault it is goes out at once."""
+    carried, said = fact.carried, fact.verdict
+    if carried is None or said.fault not in ("mailbox", "domain"):
+        return _late_sign(state, fact, sign_of(said), at)
+    scope: Scope = "mailbox" if said.fault == "mailbox" else "domain"
+    name = carried.mailbox if scope == "mailbox" else domain_of(carried.mailbox)
+    evidence = f"{fact.reply.code} {fact.reply.enhanced} {fact.reply.text}"[:300]
+    change = _tripped(state, fact.ref.client, scope, name, said, evidence, at)
+    return _late_sign(state, fact, sign_of(said), at, change)
 
 
-def complained(_state: FleetState, fact: SendComplained, _at: datetime) -> list[Fact]:
+def complained(state: FleetState, fact: SendComplained, at: datetime) -> list[Fact]:
     """The recipient called it spam."""
-    return _late_sign(fact, "complaint")
+    return _late_sign(state, fact, "complaint", at)
 
 
-def _late_sign(fact: SendDelivered | SendBounced | SendComplained, sign: Sign) -> list[Fact]:
-    if fact.carried is None:  # of a send from before it was told who carried it
+def _late_sign(
+    state: FleetState,
+    fact: SendDelivered | SendBounced | SendComplained,
+    sign: Sign,
+    at: datetime,
+    said: HealthChanged | None = None,
+) -> list[Fact]:
+    client, carried = fact.ref.client, fact.carried
+    if carried is None:  # of a send from before it was told who carried it
         return []
-    return [SignCounted(fact.ref.client, fact.carried.mailbox, fact.carried.route, sign, late=True)]
+    way = state.route(client, carried.route)
+    told = way is not None and way.declared.provider in state.policy(client).health.complaints_reported_by
+    made = SignCounted(client, carried.mailbox, carried.route, sign, late=True, told=told)
+    return follows(state, made, at, said)
+
+
+def sender_ordered(state: FleetState, fact: PauseOrdered | ResumeOrdered, _at: datetime) -> list[Fact]:
+    """An operator takes a sender out, or lets it back."""
+    row, policy = state.sender(fact.scope, fact.client, fact.name), state.policy(fact.client)
+    make = paused if isinstance(fact, PauseOrdered) else resumed
+    change = make(fact.client, fact.scope, fact.name, row, f"{fact.by}: {fact.reason}", policy)
+    return [] if change is None else [change]
 
 
 def ended_elsewhere(
@@ -336,8 +363,8 @@ def cancel_requested(state: FleetState, fact: CancelRequested, _at: datetime) ->
 
 
 def ticked(state: FleetState, _fact: Ticked, at: datetime) -> list[Fact]:
-    """Assign what is due to who is free."""
-    return plan(state, at)
+    """Change the states whose time has come, and assign what is due to who is free."""
+    return [*due(state, at), *plan(state, at)]
 
 
 def warmed(state: FleetState, fact: MailboxWarmed, _at: datetime) -> list[Fact]:
@@ -371,6 +398,8 @@ DECISIONS: Mapping[type[Fact], Decision] = {
     SendDelivered: delivered,
     SendBounced: bounced,
     SendComplained: complained,
+    PauseOrdered: sender_ordered,
+    ResumeOrdered: sender_ordered,
     CancelRequested: cancel_requested,
     AccountTripped: account_tripped,
     MailboxWarmed: warmed,

@@ -19,7 +19,7 @@ from schemas.fleet import (
     StartOrdered,
     StopOrdered,
 )
-from schemas.health import SignCounted, WarmUpStepped
+from schemas.health import HealthChanged, SignCounted, WarmUpStepped
 from schemas.ids import MailboxAddress, RouteId
 from schemas.policy import PolicyApplied
 from schemas.registry import Fact
@@ -34,7 +34,7 @@ from schemas.sending import (
     SendWaits,
 )
 from streams.fleet.decide import declared_key
-from streams.fleet.organisation import organisation_of
+from streams.fleet.health import in_state, senders_of, with_sign
 from streams.fleet.quota import give_back, hold, hold_hour, hour_of
 from streams.fleet.state import (
     BacklogRow,
@@ -52,7 +52,7 @@ from streams.fleet.state import (
     domain_of,
     sender_key,
 )
-from streams.fleet.windows import Counts, counted, counts_of
+from streams.fleet.windows import Counts
 from streams.log.rows import RowKey
 
 
@@ -80,16 +80,17 @@ def rows_of(fact: Fact, _at: datetime) -> Iterable[RowKey]:
         case StopOrdered() | StartOrdered():
             yield "stop", f"{fact.scope}/{fact.name}"
         case MailboxLeftOut():
-            yield "mailbox", fact.mailbox
+            yield sender_key("mailbox", fact.client, fact.mailbox)
         case MailboxWarmed():
             yield "mailbox", fact.mailbox
             yield sender_key("mailbox", fact.client, fact.mailbox)
         case SignCounted():
-            yield from _rows_of_sign(fact)
-        case WarmUpStepped():
+            for scope, name in senders_of(fact):
+                yield sender_key(scope, fact.client, name)
+        case WarmUpStepped() | HealthChanged():
             yield sender_key(fact.scope, fact.client, fact.name)
         case DomainLeftOut():
-            yield "domain", f"{fact.client}/{fact.domain}"
+            yield sender_key("domain", fact.client, fact.domain)
         case RouteFailed() | RouteTripped() | RouteRecovered():
             yield "route", f"{fact.client}/{fact.route}"
         case _:
@@ -106,15 +107,6 @@ def _rows_of_assignment(fact: SendAssigned) -> Iterable[RowKey]:
         yield "thread", f"{client}/{fact.thread_id}"
     if fact.company_free_at is not None:
         yield "company", f"{client}/{fact.company}"
-
-
-def _rows_of_sign(fact: SignCounted) -> Iterable[RowKey]:
-    domain = domain_of(fact.mailbox)
-    yield sender_key("mailbox", fact.client, fact.mailbox)
-    for name in dict.fromkeys((domain, organisation_of(domain))):
-        yield sender_key("domain", fact.client, name)
-    yield sender_key("route", fact.client, fact.route)
-    yield sender_key("client", fact.client, "")
 
 
 def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, at: datetime) -> msgspec.Struct:
@@ -162,12 +154,12 @@ def _gone_back(fact: Fact) -> Release:
 def _sender(scope: str, row: SenderRow, fact: Fact, at: datetime) -> SenderRow:
     match fact:
         case SignCounted():
-            counts = counts_of(fact.sign, late=fact.late)
-            warms = scope in ("mailbox", "domain")
+            return with_sign(row, scope, fact, at)
+        case HealthChanged():
+            return in_state(row, fact, at)
+        case MailboxLeftOut() | DomainLeftOut():  # of journals from before there were states
             return msgspec.structs.replace(
-                row,
-                buckets=counted(row.buckets, counts, at),
-                since_step=row.since_step.plus(counts) if warms else row.since_step,
+                row, state="unhealthy", since=at, until=fact.until, then="active", rule=fact.rule
             )
         case WarmUpStepped():
             return msgspec.structs.replace(
@@ -191,8 +183,6 @@ def _domain(row: DomainRow | None, fact: Fact) -> DomainRow:
     match fact:
         case SendAssigned():
             return msgspec.structs.replace(row, used=hold(row.used, fact.quota_day))
-        case DomainLeftOut():
-            return msgspec.structs.replace(row, out_until=fact.until)
         case _:
             return msgspec.structs.replace(row, used=give_back(row.used, _gone_back(fact).quota_day))
 
@@ -228,8 +218,6 @@ def _mailbox(row: MailboxRow | None, fact: Fact) -> MailboxRow:
             return msgspec.structs.replace(row, open=name, open_route=fact.call.route, used=used)
         case MailboxWarmed():
             return msgspec.structs.replace(row, warmed_since=fact.since)
-        case MailboxLeftOut():
-            return msgspec.structs.replace(row, out_until=fact.until)
     release = _gone_back(fact)
     assert isinstance(fact, SendRequeued | SendEnded)
     mine = row.open == f"{fact.ref.client}/{fact.ref.send_id}/{fact.attempt}"

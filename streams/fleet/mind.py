@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 
 from schemas.fleet import AccountTripped, RouteTripped
+from schemas.health import AlertRaised, AlertResolved
 from schemas.registry import Fact
 from schemas.sending import (
     CancelOrdered,
@@ -17,8 +18,9 @@ from schemas.sending import (
     SendTurnedAway,
     SendWaits,
 )
-from schemas.topics import DELIVERY_INPUTS, FLEET_INPUTS, SEND_RESULTS
+from schemas.topics import ALERTS, DELIVERY_INPUTS, FLEET_INPUTS, SEND_RESULTS
 from streams.fleet import evolve as folds
+from streams.fleet.alerting import alerts
 from streams.fleet.decide import DECISIONS
 from streams.fleet.state import ROW_TYPES, FleetState
 from streams.log.mind import Outgoing
@@ -37,9 +39,10 @@ class FleetMind:
         return FleetState(rows)
 
     def decide(self, state: FleetState, seen: Fact, at: datetime) -> list[Fact]:
-        """Return what follows; a fact that this stage does not know decides nothing."""
+        """Return what follows, and whom it wakes; a fact that this stage does not know decides nothing."""
         decision = DECISIONS.get(type(seen))
-        return [] if decision is None else decision(state, seen, at)
+        facts = [] if decision is None else decision(state, seen, at)
+        return [*facts, *alerts(state, facts)]
 
     def rows_of(self, fact: Fact, at: datetime) -> Iterable[RowKey]:
         """Return the rows that the fact changes."""
@@ -57,7 +60,10 @@ class FleetMind:
         """The fleet stage holds no hands."""
 
     def forwards(self, fact: Fact, at: datetime) -> list[Outgoing]:
-        """The delivery stage hears of what concerns one recipient, upstream why a send waits, others of a trip."""
+        """The delivery stage hears of what concerns one recipient, upstream why a send waits, others of a trip, people
+        of what should wake them."""
+        if isinstance(fact, AlertRaised | AlertResolved):
+            return [Outgoing(ALERTS, fact.client.encode(), fact)]
         if isinstance(fact, TO_DELIVERY):
             return [Outgoing(DELIVERY_INPUTS, fact.ref.recipient[:16].encode(), fact)]
         match fact:

@@ -2,6 +2,7 @@
 
 import heapq
 from collections import defaultdict
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -18,6 +19,7 @@ from streams.log.rows import RowKey, Rows
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 TELL_AFTER = timedelta(seconds=30)
 TELL_AGAIN_AFTER = timedelta(hours=1)
+LOOK_AT_WATCHED = timedelta(minutes=15)
 BUILT_IN = Policy(version="built-in", warm_up=WarmUp(enabled=False))
 """What leads a client whose policy was never applied: one of before there were any. Its mailboxes are in use."""
 
@@ -43,6 +45,8 @@ class SenderRow(msgspec.Struct, frozen=True, omit_defaults=True):
     state: HealthState = "active"
     since: datetime | None = None  # of the state
     until: datetime | None = None  # of "unhealthy"; None: a person decides
+    then: HealthState = "probation"  # after "unhealthy"
+    share: float = 1.0  # of its quota, while it is watched
     rule: str = ""  # that brought the state
     buckets: dict[str, Counts] = {}
     cap: int = 0  # of the warm-up; 0: not begun
@@ -53,11 +57,10 @@ class SenderRow(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class DomainRow(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A sending domain: its quota held per local day, and until when it is left out."""
+    """A sending domain: its quota held per local day."""
 
     declared: DomainDeclared
     used: dict[str, int] = {}
-    out_until: datetime | None = None
 
 
 class RouteRow(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -79,7 +82,6 @@ class MailboxRow(msgspec.Struct, frozen=True, omit_defaults=True):
     open: str = ""  # "client/send_id/attempt"
     open_route: RouteId = RouteId("")
     free_at: datetime = ALWAYS
-    out_until: datetime | None = None
     warmed_since: datetime | None = None
 
 
@@ -152,6 +154,12 @@ def sender_key(scope: Scope, client: ClientId, name: str) -> RowKey:
     return "sender", f"{scope}/{client}/{name}"
 
 
+def split_sender(id_: str) -> tuple[Scope, ClientId, str]:
+    """What `sender_key` put together: (scope, client, name)."""
+    scope, client, name = id_.split("/", 2)
+    return scope, ClientId(client), name  # type: ignore[return-value]  # only scopes are put in
+
+
 def domain_of(mailbox: MailboxAddress) -> DomainName:
     """The sending domain of a mailbox."""
     return DomainName(mailbox.rpartition("@")[2])
@@ -170,11 +178,12 @@ class FleetState:
         self._at_work: dict[tuple[ClientId, RouteId], set[MailboxAddress]] = defaultdict(set)
         self.lapse: list[tuple[datetime, str]] = []  # (expires_at, backlog id)
         self.tell: list[tuple[datetime, str]] = []  # (when to say why it waits, backlog id)
+        self.look_at: list[tuple[datetime, str]] = []  # (when a sender's state may end by itself, sender id)
         self.turn = 0  # which client is first at the next tick
         for key, row in rows.all():
             self._rows[key] = row
         for key, row in self._rows.items():
-            if isinstance(row, BacklogRow | MailboxRow | RouteRow):
+            if isinstance(row, BacklogRow | MailboxRow | RouteRow | SenderRow):
                 self._index(key, None, row)
 
     # ── rows ─────────────────────────────────────────────────────────────────────────────────────
@@ -314,10 +323,30 @@ class FleetState:
                 if before is not None and _rules_of(before) == _rules_of(row):
                     return  # only counts changed
                 for client in self._concerned(key, row):
-                    for name in self._names[client]:
-                        box = self.mailbox(name)
-                        if box is not None:
-                            self._index_mailbox(box)
+                    self._look_again(self._names[client])
+            case SenderRow():
+                self._index_sender(key[1], before, row)
+
+    def _index_sender(self, id_: str, before: msgspec.Struct | None, row: SenderRow) -> None:
+        """Look again at those whom a change of state concerns, and at the sender when its state may end by itself."""
+        known = before if isinstance(before, SenderRow) else UNKNOWN_SENDER
+        if (known.state, known.since) == (row.state, row.since):
+            return  # only counts changed
+        scope, client, name = split_sender(id_)
+        if row.state == "unhealthy" and row.until is not None:
+            heapq.heappush(self.look_at, (row.until, id_))
+        elif row.state == "watched" and row.since is not None:
+            heapq.heappush(self.look_at, (row.since + LOOK_AT_WATCHED, id_))
+        if scope == "mailbox":
+            self._look_again([MailboxAddress(name)])
+        elif scope in ("domain", "client"):
+            self._look_again(self._names[client])
+
+    def _look_again(self, names: Iterable[MailboxAddress]) -> None:
+        for name in names:
+            box = self.mailbox(name)
+            if box is not None:
+                self._index_mailbox(box)
 
     def _concerned(self, key: RowKey, row: msgspec.Struct) -> list[ClientId]:
         if isinstance(row, StopRow):
@@ -353,12 +382,8 @@ class FleetState:
             for place in queue.sticky.pop(declared.mailbox, []):
                 queue.put_later(ALWAYS, place)
         else:
-            out = row.out_until is not None and row.out_until > row.free_at
-            wake_at = row.out_until if out and row.out_until is not None else row.free_at
-            boxes.put_asleep(wake_at, declared.mailbox, "mailbox_out" if out else "gap")
+            boxes.put_asleep(row.free_at, declared.mailbox, "gap")
 
 
 def _rules_of(row: msgspec.Struct) -> object:
-    if isinstance(row, DomainRow):
-        return row.declared, row.out_until
-    return row
+    return row.declared if isinstance(row, DomainRow) else row

@@ -1,4 +1,4 @@
-"""What was counted of a sender, by time: ten minutes for the last hour, hours for a day, days for a week.
+"""What was counted of a sender, by time: ten minutes for two hours, hours for a day, days for a week.
 
 A bucket's key is the beginning of its time (UTC): "2026-03-02T09:1" are ten minutes, "2026-03-02T09" an hour,
 "2026-03-02" a day. Older buckets melt into coarser ones, so that a row stays small whatever it counts.
@@ -13,13 +13,16 @@ from schemas.health import Sign
 
 TEN_MINUTES, AN_HOUR, A_DAY = 15, 13, 10
 """The lengths of the three kinds of keys."""
-KEPT_FINE = timedelta(minutes=70)
+KEPT_FINE = timedelta(minutes=130)  # no hour that has melted reaches into the last hour
 KEPT_BY_HOUR = timedelta(hours=25)
 KEPT_BY_DAY = timedelta(days=8)
 
 
 class Counts(msgspec.Struct, frozen=True, array_like=True):
-    """What was counted. `handed` are the attempts that a server answered; the rest says what came of them."""
+    """What was counted. `handed` are the attempts that a server answered; the rest says what came of them.
+
+    `…_told` are those over routes whose provider reports complaints.
+    """
 
     handed: int = 0
     accepted: int = 0
@@ -28,41 +31,35 @@ class Counts(msgspec.Struct, frozen=True, array_like=True):
     complaints: int = 0
     blocks: int = 0
     deferrals: int = 0
+    delivered_told: int = 0
+    complaints_told: int = 0
 
     def plus(self, other: "Counts") -> "Counts":
         """Return the sum."""
-        return Counts(
-            self.handed + other.handed,
-            self.accepted + other.accepted,
-            self.delivered + other.delivered,
-            self.hard_bounces + other.hard_bounces,
-            self.complaints + other.complaints,
-            self.blocks + other.blocks,
-            self.deferrals + other.deferrals,
-        )
+        return _sum([self, other])
 
 
 Buckets = Mapping[str, Counts]
 
 
-def counts_of(sign: Sign, *, late: bool) -> Counts:
+def counts_of(sign: Sign, *, late: bool, told: bool) -> Counts:
     """Return one sign as counts; a late one comes after its 250, so that its attempt is counted already."""
-    one = Counts(handed=0 if late else 1)
+    handed, of_told = int(not late), int(told)
     match sign:
         case "accepted":
-            return msgspec.structs.replace(one, accepted=1)
+            return Counts(handed, accepted=1)
         case "delivered":
-            return msgspec.structs.replace(one, delivered=1)
+            return Counts(handed, delivered=1, delivered_told=of_told)
         case "hard_bounce":
-            return msgspec.structs.replace(one, hard_bounces=1)
+            return Counts(handed, hard_bounces=1)
         case "complaint":
-            return msgspec.structs.replace(one, complaints=1)
+            return Counts(handed, complaints=1, complaints_told=of_told)
         case "block":
-            return msgspec.structs.replace(one, blocks=1)
+            return Counts(handed, blocks=1)
         case "deferral":
-            return msgspec.structs.replace(one, deferrals=1)
+            return Counts(handed, deferrals=1)
         case "refusal":
-            return one
+            return Counts(handed)
 
 
 def counted(buckets: Buckets, counts: Counts, at: datetime) -> dict[str, Counts]:
@@ -94,19 +91,21 @@ def _melted(buckets: Buckets, at: datetime) -> dict[str, Counts]:
 def since(buckets: Buckets, start: datetime) -> Counts:
     """Return what was counted from `start` on; a bucket that lies only partly within counts whole."""
     text = start.isoformat()
-    total = Counts()
-    for key, counts in buckets.items():
-        if key >= text[: len(key)]:
-            total = total.plus(counts)
-    return total
+    return _sum([counts for key, counts in buckets.items() if key >= text[: len(key)]])
 
 
 def last_handed(buckets: Buckets, start: datetime, handed: int) -> Counts:
     """Return what was counted with about the last `handed` attempts from `start` on, in whole buckets."""
     text = start.isoformat()
-    total = Counts()
+    found: list[Counts] = []
+    so_far = 0
     for key in sorted(buckets, reverse=True):
-        if total.handed >= handed or key < text[: len(key)]:
+        if so_far >= handed or key < text[: len(key)]:
             break
-        total = total.plus(buckets[key])
-    return total
+        found.append(buckets[key])
+        so_far += buckets[key].handed
+    return _sum(found)
+
+
+def _sum(found: list[Counts]) -> Counts:
+    return Counts(*map(sum, zip(*map(msgspec.structs.astuple, found), strict=True))) if found else Counts()

@@ -193,7 +193,7 @@ def test_recipients_of_one_company_are_spread_and_freemail_is_not() -> None:
 
 
 def test_a_mailbox_with_a_fault_of_its_own_is_left_out_and_the_send_goes_on() -> None:
-    story = FleetStory(settle=refuse("mailbox", "sender_account", "pause"))
+    story = FleetStory(settle=refuse("mailbox", "auth", "pause"))
     story.fleet("acme", 3)
     story.ask("acme", "s-1")
     story.tick(2)

@@ -41,7 +41,7 @@ ROLES_OF_MODULE = {
     "ops/site.py": {"upstream"},
 }
 """Who runs the code of a module that names a topic."""
-OUTSIDE = {"upstream"}
+OUTSIDE = {"upstream", "telegram"}
 OTHERS_WRITE = {
     "delivery-inputs": {
         *("send.requested", "request.rejected"),  # intake
@@ -53,7 +53,7 @@ OTHERS_WRITE = {
         "cancel.requested",
         "policy.applied",
         *("client.declared", "domain.declared", "route.declared", "mailbox.declared"),
-        *("mailbox.warmed", "stop.ordered", "start.ordered"),
+        *("mailbox.warmed", "stop.ordered", "start.ordered", "pause.ordered", "resume.ordered"),
         "domain.observed",  # dns watcher
     },
     "dns-observations": {"domain.observed"},

@@ -1,0 +1,82 @@
+"""Which decisions wake a person: how grave it is, under which name, and what to read then.
+
+An alert's name is its story: a sender's ends when it is active again, a route's when a mail goes through.
+"""
+
+from collections.abc import Iterable
+
+from schemas.fleet import RouteRecovered, RouteTripped
+from schemas.health import AlertRaised, AlertResolved, Evidence, HealthChanged, HealthState, Scope, Severity
+from schemas.registry import Fact
+from streams.fleet.state import FleetState
+
+SEVERITY: dict[tuple[Scope, HealthState], Severity] = {
+    ("mailbox", "unhealthy"): "warning",
+    ("domain", "watched"): "warning",
+    ("domain", "unhealthy"): "critical",
+    ("route", "watched"): "warning",
+    ("route", "unhealthy"): "critical",
+    ("client", "watched"): "warning",
+    ("client", "unhealthy"): "critical",
+}
+"""A watched mailbox wakes nobody: it is one of hundreds, and slower already."""
+IN_WORDS = {"watched": "is watched", "unhealthy": "is out of rotation"}
+
+
+def alerts(state: FleetState, facts: Iterable[Fact]) -> list[Fact]:
+    """Return the alerts that decided facts raise or resolve, in order."""
+    found: list[Fact] = []
+    for fact in facts:
+        match fact:
+            case HealthChanged():
+                found += _of_sender(fact)
+            case RouteTripped():
+                found.append(_of_trip(fact))
+            case RouteRecovered():
+                row = state.route(fact.client, fact.route)
+                if row is not None and row.trips:
+                    found.append(AlertResolved(fact.client, _trip_name(fact), "a mail went through again"))
+    return found
+
+
+def _of_sender(fact: HealthChanged) -> list[Fact]:
+    name = f"{fact.scope}_health/{fact.name or fact.client}"
+    severity = SEVERITY.get((fact.scope, fact.now))
+    if severity is not None:
+        title = f"{fact.scope} {fact.name or fact.client} {IN_WORDS[fact.now]}: {fact.evidence.rule}"
+        return [AlertRaised(fact.client, name, severity, title, _detail(fact), f"{fact.scope}-health")]
+    if fact.now == "active" and (fact.scope != "mailbox" or fact.was != "watched"):
+        return [AlertResolved(fact.client, name, fact.evidence.rule)]
+    return []
+
+
+def _detail(fact: HealthChanged) -> str:
+    lines = [numbers(fact.evidence)]
+    if fact.now == "unhealthy" and fact.until is None:
+        lines.append(f"It comes back by `mailfleet resume {fact.scope} {fact.name or fact.client}`.")
+    elif fact.until is not None:
+        lines.append(f"It comes back by itself ({fact.then}) at {fact.until:%Y-%m-%d %H:%M} UTC.")
+    elif fact.share < 1:
+        lines.append(f"Until it is better it may send {fact.share:.0%} of its quota.")
+    return " ".join(filter(None, lines))
+
+
+def numbers(why: Evidence) -> str:
+    """Return the numbers of a decision as a sentence, "" when there are none."""
+    text = why.said
+    if why.numerator:
+        of = f" of {why.denominator:g} ({why.numerator / why.denominator:.2%})" if why.denominator else ""
+        limit = f"{why.threshold:.2%}" if why.denominator and why.threshold <= 1 else f"{why.threshold:g}"
+        counted = f"{why.numerator:g}{of} in {why.window}" if why.window else f"{why.numerator:g}{of}"
+        text = f"{counted}, against {limit}. {why.said}"
+    return f"{text.strip()} (policy {why.policy})".strip()
+
+
+def _of_trip(fact: RouteTripped) -> AlertRaised:
+    title = f"route {fact.route} of {fact.client} does not work: {fact.rule}"
+    detail = f"{fact.evidence} Its next try is at {fact.until:%Y-%m-%d %H:%M:%S} UTC."
+    return AlertRaised(fact.client, _trip_name(fact), "warning", title, detail, "route-tripped")
+
+
+def _trip_name(fact: RouteTripped | RouteRecovered) -> str:
+    return f"route_tripped/{fact.client}/{fact.route}"
