@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from ops.journals import Nowhere
-from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, Pace, RouteDeclared
+from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, MailboxWarmed, Pace, RouteDeclared
 from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, Recipient, RouteId, SendId, TopicId
+from schemas.policy import Policy, PolicyApplied, WarmUp
 from schemas.registry import Fact
 from schemas.sending import Basis, ContentRef, SendAdmitted, SendAssigned, SendRef, SendRequested, Ticked
 from streams.fleet.mind import FleetMind
@@ -47,12 +48,14 @@ def planning(mailboxes: int, sends: int) -> float:
     domain, route = DomainName("acme.test"), RouteId("own")
     declared: list[Fact] = [
         ClientDeclared(CLIENT, (CampaignId("all"),), "Street 1", Pace(), "https://u.acme.test/"),
+        PolicyApplied(CLIENT, Policy("bench", WarmUp(domain_start_per_day=1_000_000)), "bench"),
         DomainDeclared(CLIENT, domain),
         RouteDeclared(CLIENT, route, "smtp", "127.0.0.1", 25, max_connections=1000),
     ]
     declared += [
         MailboxDeclared(CLIENT, MailboxAddress(f"box{n}@{domain}"), (route,), daily_quota=100) for n in range(mailboxes)
     ]
+    declared += [MailboxWarmed(CLIENT, f.mailbox, BEGIN, "bench") for f in declared if isinstance(f, MailboxDeclared)]
     for fact in declared:
         partition.sees(fact, BEGIN)
     for n in range(sends):

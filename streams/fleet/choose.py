@@ -87,6 +87,7 @@ class _Plan:
         self._route_held: Counter[tuple[ClientId, RouteId]] = Counter()
         self._route_free_at: dict[tuple[ClientId, RouteId], datetime] = {}
         self._company_free_at: dict[tuple[ClientId, DomainName], datetime] = {}
+        self._days: dict[ClientId, tuple[datetime, datetime, str, datetime]] = {}
         self._wide: dict[tuple[ClientId, DomainName], list[tuple[SenderRow, WaitLimit]]] = {}
         self._told: set[tuple[Scope, str]] = set()
         self._steps: dict[tuple[Scope, str], WarmUpStepped] = {}  # what those looked at are allowed from now on
@@ -237,6 +238,15 @@ class _Plan:
         row = self._state.client(client)
         return Pace() if row is None else row.declared.pace
 
+    def _today(self, client: ClientId) -> tuple[datetime, datetime, str, datetime]:
+        """The client's local day: its window (opens, closes), its name, when the next begins."""
+        found = self._days.get(client)
+        if found is None:
+            pace = self._pace(client)
+            found = (*window(self._at, pace), local_day(self._at, pace), next_day(self._at, pace))
+            self._days[client] = found
+        return found
+
     def _request(self, place: Waiting) -> Any:
         row = self._state.waits(place.id)
         assert row is not None
@@ -267,27 +277,26 @@ class _Plan:
     def _held_by(self, row: MailboxRow) -> tuple[datetime, WaitLimit] | None:
         """What holds a free mailbox back now: (when to look again, the limit)."""
         state, at, declared = self._state, self._at, row.declared
-        pace = self._pace(declared.client)
-        opens, _ = window(at, pace)
+        opens, _, day, tomorrow = self._today(declared.client)
         if at < opens:
             return opens, "hours"
-        day = local_day(at, pace)
         name = domain_of(declared.mailbox)
         if state.stopped("domain", name):
             return at + LOOK_AGAIN, "stopped"
         domain = state.domain(declared.client, name)
         if domain is None or not domain.declared.active:
             return at + LOOK_AGAIN, "domain_out"
-        for sender, limit in self._senders(row):
+        bounding = [pair for pair in self._senders(row) if pair[0].state != "active"]
+        for sender, limit in bounding:
             if sender.state == "unhealthy":
                 return max(sender.until or at + LOOK_AGAIN, at + A_SECOND), limit
         held = self._domain_held[f"{declared.client}/{name}"]
         quota, why = self._of_domain(domain, day)
         if quota and quota_left(quota, domain.used, day) <= held:
-            return min(next_day(at, pace), at + LOOK_AGAIN), why or "domain_quota"
-        quota, why = self._of_mailbox(row, day)
+            return min(tomorrow, at + LOOK_AGAIN), why or "domain_quota"
+        quota, why = self._of_mailbox(row, bounding, day)
         if quota_left(quota, row.used, day) <= 0:
-            return next_day(at, pace), why or "daily_quota"
+            return tomorrow, why or "daily_quota"
         return None
 
     def _senders(self, row: MailboxRow) -> list[tuple[SenderRow, WaitLimit]]:
@@ -302,7 +311,9 @@ class _Plan:
             ]
         return [(own, "mailbox_out"), *self._wide[client, domain]]
 
-    def _of_mailbox(self, row: MailboxRow, day: str) -> tuple[int, WaitLimit | None]:
+    def _of_mailbox(
+        self, row: MailboxRow, bounding: list[tuple[SenderRow, WaitLimit]], day: str
+    ) -> tuple[int, WaitLimit | None]:
         """What the mailbox may send on the local day, and what bounds it when that is not its quota."""
         declared, policy = row.declared, self._policy(row.declared.client)
         most = declared.daily_quota
@@ -311,7 +322,7 @@ class _Plan:
             ramp = ramp_of_mailbox(policy.warm_up, most)
             cap = self._cap("mailbox", declared.client, declared.mailbox, row.used, ramp, day)
             most, why = cap, "warm_up" if cap < most else None
-        for sender, limit in self._senders(row):
+        for sender, limit in bounding:
             less = allowed(most, sender, policy.health)
             if less < most:
                 most, why = less, limit
@@ -401,7 +412,7 @@ class _Plan:
         self._boxes_taken.add(row.declared.mailbox)
         self._domain_held[f"{client}/{domain_of(row.declared.mailbox)}"] += 1
         self._route_held[client, way.route] += 1
-        _, closes = window(at, pace)
+        _, closes, day, tomorrow = self._today(client)
         return SendAssigned(
             ref=send.request.ref,
             attempt=send.attempt + 1,
@@ -413,10 +424,8 @@ class _Plan:
             ),
             call=call_of(row, route),
             not_before=not_before,
-            not_after=min(
-                at + timedelta(seconds=pace.slot_seconds), closes, next_day(at, pace), send.request.expires_at
-            ),
-            quota_day=local_day(at, pace),
+            not_after=min(at + timedelta(seconds=pace.slot_seconds), closes, tomorrow, send.request.expires_at),
+            quota_day=day,
             rule=rule,
             thread_id=send.request.thread_id,
             company=company,
