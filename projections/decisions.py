@@ -5,9 +5,11 @@ from datetime import datetime
 
 from projections.read_model import Place, Statement
 from schemas.fleet import DomainLeftOut, MailboxLeftOut, RouteRecovered, RouteTripped, StartOrdered, StopOrdered
+from schemas.health import Evidence, HealthChanged
 from schemas.registry import Fact
 from schemas.sending import SendGivenUp, SendTurnedAway
 
+_IN_WORDS = {"active": "back", "watched": "watched", "unhealthy": "left out", "probation": "on probation"}
 _INSERT = """
 insert into decisions (journal, partition, seq, n, decided_at, client, scope, subject, decision, rule, until, evidence)
 values (%(journal)s, %(partition)s, %(seq)s, %(n)s, %(at)s, %(client)s, %(scope)s, %(subject)s, %(decision)s,
@@ -22,6 +24,10 @@ def project(fact: Fact, place: Place) -> Iterable[Statement]:
             yield _row(place, fact.client, "mailbox", fact.mailbox, "left out", fact.rule, fact.until, fact.evidence)
         case DomainLeftOut():
             yield _row(place, fact.client, "domain", fact.domain, "left out", fact.rule, fact.until, fact.evidence)
+        case HealthChanged():
+            name = f"{fact.client}/{fact.name}" if fact.scope == "route" else fact.name or fact.client
+            why = fact.evidence
+            yield _row(place, fact.client, fact.scope, name, _IN_WORDS[fact.now], why.rule, fact.until, _numbers(why))
         case RouteTripped():
             name = f"{fact.client}/{fact.route}"
             yield _row(place, fact.client, "route", name, "tripped", fact.rule, fact.until, fact.evidence)
@@ -36,6 +42,12 @@ def project(fact: Fact, place: Place) -> Iterable[Statement]:
         case SendTurnedAway():
             name = f"{fact.ref.client}/{fact.ref.send_id}"
             yield _row(place, fact.ref.client, "send", name, "turned away", fact.reason, None, fact.detail)
+
+
+def _numbers(why: Evidence) -> str:
+    of = f" of {why.denominator:g}" if why.denominator else ""
+    counted = f"{why.numerator:g}{of} in {why.window}, against {why.threshold:g}" if why.numerator else ""
+    return "; ".join(filter(None, (counted, why.said)))
 
 
 def _is_told_once(fact: StopOrdered | StartOrdered, place: Place) -> bool:

@@ -15,7 +15,7 @@ import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from projections import attempts, dead_letters, decisions, domains, mailboxes, routes, sends, waiting
+from projections import attempts, dead_letters, decisions, domains, health, mailboxes, routes, sends, waiting
 from projections.read_model import Place, Project, Statement
 from schemas import registry
 from schemas.entry import JournalBroken, counts, journal_entry
@@ -32,6 +32,7 @@ READ_MODELS: tuple[Project, ...] = (
     domains.project,
     routes.project,
     decisions.project,
+    health.project,
     waiting.project,
 )
 RETRY_S = 1.0
