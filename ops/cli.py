@@ -8,7 +8,7 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 
 from adapters.dns.look import EyesWrong
-from ops.commands import bench, classify, dns, doctor, fleet, log, routes, sends, up
+from ops.commands import bench, classify, dns, doctor, fleet, log, routes, senders, sends, up
 from ops.commands.sends import RequestFileWrong
 from ops.embedded import CannotStart
 from ops.fleet_file import FleetFileWrong
@@ -48,6 +48,8 @@ for command in (
     sends.why,
     fleet.stop,
     fleet.start,
+    senders.pause,
+    senders.resume,
     sends.dead_letters,
     routes.test_send,
     doctor.doctor,

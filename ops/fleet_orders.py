@@ -1,9 +1,11 @@
-"""Operators' stops: told to every partition that could claim or assign, without Postgres."""
+"""Operators' orders, without Postgres: stops, told to every partition that could claim or assign; pauses of senders."""
 
-from ops.fleet_plan import append
+from ops.fleet_plan import append, known, publish
 from schemas.fleet import StartOrdered, StopOrdered, StopScope
+from schemas.health import PauseOrdered, ResumeOrdered, Scope
 from schemas.ids import ClientId
 from schemas.topics import DELIVERY_INPUTS, FLEET_INPUTS, partition_of
+from streams.fleet.decide import declared_key
 from streams.log.kafka import Writer
 from streams.settings import Settings
 
@@ -28,3 +30,24 @@ async def order(settings: Settings, scope: StopScope, name: str, *, stopped: boo
             await append(writer, settings, FLEET_INPUTS, fact, client.encode() or b"operator", partition, by)
     finally:
         await writer.close()
+
+
+async def owner_of(settings: Settings, scope: Scope, name: str) -> ClientId | None:
+    """Return the client of a sender, a route named CLIENT/ROUTE; None when nothing of that name is in use.
+
+    Raises JournalBroken, LogUnreachable.
+    """
+    for fact in await known(settings):
+        kind, id_ = declared_key(fact)
+        if kind == scope and name in (id_, id_.partition("/")[2] if scope == "domain" else id_):
+            return fact.client
+    return None
+
+
+async def order_sender(
+    settings: Settings, client: ClientId, scope: Scope, name: str, reason: str, *, paused: bool, by: str
+) -> None:
+    """Publish a pause or a resume of a sender. Raises AppendUncertain; ordering again is safe."""
+    names = {"client": "", "route": name.partition("/")[2]}
+    make = PauseOrdered if paused else ResumeOrdered
+    await publish(settings, [make(client, scope, names.get(scope, name), by, reason)], by=by)

@@ -17,6 +17,7 @@ from rich.table import Table
 from ops.commands.settings import settings
 from ops.letters import letters, retry
 from ops.site import publish_requests
+from ops.stories import Sender, senders_named, story
 
 out = Console()
 errors = Console(stderr=True)
@@ -65,14 +66,23 @@ _WAITING = """
 select client, limit_name, count(*)::int, min(earliest_at) from waiting group by 1, 2 order by 1, 3 desc
 """
 _OUT = """
-with out_now (what, name, rule, until) as (
-    select 'mailbox', mailbox, out_rule, out_until from mailboxes where active and out_until > now()
-    union all select 'domain', domain, out_rule, out_until from domains where active and out_until > now()
-    union all select 'route', client || '/' || route, out_rule, out_until from routes where active and out_until > now()
-)
-select what, name, rule, until, (
-    select max(decided_at) from decisions where subject = name and decision in ('left out', 'tripped')
-) from out_now order by 1, 2
+select scope, case scope when 'route' then client || '/' || name else name end, state, rule, until, from_at
+from sender_states where to_at is null and state <> 'active' and scope <> 'mailbox' or to_at is null
+    and state = 'unhealthy'
+union all
+select 'route', client || '/' || route, 'tripped', out_rule, out_until, (
+    select max(decided_at) from decisions where subject = client || '/' || route and decision = 'tripped'
+) from routes where active and out_until > now()
+order by 1, 2
+"""
+_BY_STATE = """
+select m.client, coalesce(s.state, 'active'), count(*)::int from mailboxes m
+left join sender_states s on s.client = m.client and s.scope = 'mailbox' and s.name = m.mailbox and s.to_at is null
+where m.active group by 1, 2 order by 1, 2
+"""
+_ALERTS = """
+select severity, title, raised_at from alerts where resolved_at is null
+order by severity = 'critical' desc, raised_at desc limit 20
 """
 _STOPS = """
 select scope, subject, rule, decided_at from (
@@ -89,14 +99,16 @@ from capacity group by 1 order by 1
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(as_json: bool) -> None:
-    """Show how many sends stand where, what waits for what, and who is left out or stopped."""
+    """Show how many sends stand where, what waits for what, who is in which state, and who is left out or stopped."""
     with psycopg.connect(settings().database_url) as connection:
         found = {
             "sends": _rows(connection, _STATES, "client", "state", "count"),
             "refused": _rows(connection, _REFUSALS, "client", "reason", "count"),
             "waiting": _rows(connection, _WAITING, "client", "limit", "count", "earliest"),
             "capacity": _rows(connection, _CAPACITY, "client", "mailboxes", "out", "mails a day", "used today"),
-            "left out": _rows(connection, _OUT, "what", "name", "rule", "until", "since"),
+            "mailboxes by state": _rows(connection, _BY_STATE, "client", "state", "count"),
+            "left out": _rows(connection, _OUT, "what", "name", "state", "rule", "until", "since"),
+            "alerts": _rows(connection, _ALERTS, "severity", "what", "since"),
             "stopped": _rows(connection, _STOPS, "scope", "name", "by", "since"),
         }
     if as_json:
@@ -147,12 +159,19 @@ from attempts where send_id = %(name)s or client || '/' || send_id = %(name)s or
 """
 _MAILBOX = """
 select m.mailbox, m.client, m.active, m.daily_quota, m.used_day, m.used, m.open_attempt, m.free_at, m.out_until,
-    m.out_rule, m.out_evidence, d.out_until, d.out_rule, m.routes, m.last_assigned_at
+    m.out_rule, m.out_evidence, d.out_until, d.out_rule, m.routes, m.last_assigned_at, (
+        select now from warm_up_steps w where w.scope = 'mailbox' and w.name = m.mailbox
+        order by w.decided_at desc, w.seq desc limit 1
+    )
 from mailboxes m join domains d on d.client = m.client and d.domain = m.domain where m.mailbox = %(name)s
 """
 _DECISIONS = """
 select decided_at, scope, subject, decision, rule, until, evidence from decisions
 where subject = any(%(names)s) or scope = 'all' order by decided_at desc limit 20
+"""
+_STATE = """
+select state, from_at, until from sender_states
+where client = %s and scope = %s and name = %s and to_at is null
 """
 _ROUTES = (
     "select route, out_until, out_rule, out_evidence from routes where client = %(client)s and route = any(%(names)s)"
@@ -163,23 +182,44 @@ _ROUTES = (
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def why(name: str, as_json: bool) -> None:
-    """Explain a send (SEND_ID or CLIENT/SEND_ID) or a mailbox (its address): where it stands, and why.
+    """Explain a send (SEND_ID or CLIENT/SEND_ID), a mailbox, a domain, a route (CLIENT/ROUTE) or a client.
 
+    It tells where it stands and its story, the newest first: why it is out, since when, what brings it back.
     Exit code 1 when nobody of that name is known.
     """
     with psycopg.connect(settings().database_url) as connection:
         found = _mailbox(connection, name) if "@" in name else _send(connection, name)
+        senders = senders_named(connection, name)
+        if senders:
+            found = {**found, "state": _states(connection, senders), "story": story(connection, senders)}
     if as_json:
         sys.stdout.write(orjson.dumps(found).decode() + "\n")
     elif any(found.values()):
         for title, rows in found.items():
-            if rows or title == "attempts":
+            if title == "story":
+                _tell(rows)
+            elif rows or (title == "attempts" and found["send"]):
                 _facts(title, rows)
     else:
         errors.print(
             f"nothing is known of {name}; was the request published, and is the projector running?", style="red"
         )
     sys.exit(0 if any(found.values()) else 1)
+
+
+def _states(connection: Any, senders: list[Sender]) -> list[dict[str, Any]]:
+    """The states of a sender and of those above it."""
+    found = []
+    for client, scope, name in senders:
+        row = connection.execute(_STATE, (client, scope, name)).fetchone() or ("active", None, None)
+        found.append(dict(zip(("scope", "name", "state", "since", "until"), (scope, name, *row), strict=True)))
+    return found
+
+
+def _tell(lines: list[dict[str, Any]]) -> None:
+    out.print("story" if lines else "story: nothing was decided about it yet", style="italic")
+    for line in lines:
+        out.print(f"  {_text(line['at'])}  {line['what']}", highlight=False, soft_wrap=True)
 
 
 def _send(connection: Any, name: str) -> dict[str, list[dict[str, Any]]]:
@@ -210,15 +250,21 @@ def _mailbox(connection: Any, name: str) -> dict[str, list[dict[str, Any]]]:
         "domain rule",
         "routes",
         "last assigned",
+        "warm-up cap",
     )
     boxes = _named(connection, _MAILBOX, columns, {"name": name})
+    states = {
+        scope: connection.execute(_STATE, (client, scope, who)).fetchone()
+        for client, scope, who in senders_named(connection, name)
+        if scope != "route"
+    }
     routes: list[dict[str, Any]] = []
     names = [name, name.rpartition("@")[2]]
     for box in boxes:
         ways = {"client": box["client"], "names": box["routes"]}
         routes = _named(connection, _ROUTES, ("route", "out until", "rule", "evidence"), ways)
         names += [box["client"], *(f"{box['client']}/{route}" for route in box["routes"])]
-        box["stands still because"] = _stands(box, routes)
+        box["stands still because"] = _out(states) or _stands(box, routes)
     decisions = ("at", "scope", "subject", "decision", "rule", "until", "evidence")
     return {
         "mailbox": boxes,
@@ -227,21 +273,28 @@ def _mailbox(connection: Any, name: str) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def _out(states: Mapping[str, Any]) -> str:
+    """Whose state keeps the mailbox out, "" when none does."""
+    for scope, row in states.items():
+        if row is not None and row[0] == "unhealthy":
+            back = f"until {_text(row[2])}" if row[2] else "until a person lets it back: `mailfleet resume`"
+            return f"the {scope} is out of rotation since {_text(row[1])}, {back}"
+    return ""
+
+
 def _stands(box: dict[str, Any], routes: list[dict[str, Any]]) -> str:
     now = datetime.now().astimezone()
-    later = {key: box[key] for key in ("out until", "domain out until", "free at") if box[key] and box[key] > now}
+    later = {key: box[key] for key in ("free at",) if box[key] and box[key] > now}
     if not box["active"]:
         return "the fleet file does not declare it any more"
-    if "out until" in later:
-        return f"it is left out by {box['rule']} until {_text(later['out until'])}"
-    if "domain out until" in later:
-        return f"its domain is left out by {box['domain rule']} until {_text(later['domain out until'])}"
     if box["carries"]:
         return f"it is at work on {box['carries']}"
     if routes and all(route["out until"] and route["out until"] > now for route in routes):
         return f"all its routes are out, until {_text(min(route['out until'] for route in routes))}"
     if box["used that day"] >= box["daily quota"]:
         return f"its quota of {box['day']} is used up"
+    if box["warm-up cap"] and box["used that day"] >= box["warm-up cap"]:
+        return f"its warm-up cap of {box['day']} is used up: {box['warm-up cap']} mails"
     if "free at" in later:
         return f"the gap after its last mail lasts until {_text(later['free at'])}"
     return "nothing holds it but its sending hours and an empty backlog"

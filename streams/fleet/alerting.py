@@ -40,7 +40,9 @@ def alerts(state: FleetState, facts: Iterable[Fact]) -> list[Fact]:
 
 
 def _of_sender(fact: HealthChanged) -> list[Fact]:
-    name = f"{fact.scope}_health/{fact.name or fact.client}"
+    name = f"{fact.scope}_health/{fact.client if fact.scope in ('route', 'client') else fact.name}"
+    if fact.scope == "route":
+        name += f"/{fact.name}"
     severity = SEVERITY.get((fact.scope, fact.now))
     if severity is not None:
         title = f"{fact.scope} {fact.name or fact.client} {IN_WORDS[fact.now]}: {fact.evidence.rule}"
@@ -53,7 +55,8 @@ def _of_sender(fact: HealthChanged) -> list[Fact]:
 def _detail(fact: HealthChanged) -> str:
     lines = [numbers(fact.evidence)]
     if fact.now == "unhealthy" and fact.until is None:
-        lines.append(f"It comes back by `mailfleet resume {fact.scope} {fact.name or fact.client}`.")
+        name = f"{fact.client}/{fact.name}" if fact.scope == "route" else fact.name or fact.client
+        lines.append(f"It comes back by `mailfleet resume {fact.scope} {name}`.")
     elif fact.until is not None:
         lines.append(f"It comes back by itself ({fact.then}) at {fact.until:%Y-%m-%d %H:%M} UTC.")
     elif fact.share < 1:

@@ -1,0 +1,80 @@
+"""Tells a sender's story in sentences, newest first: why it is out, since when, what brings it back."""
+
+from typing import Any
+
+from schemas.health import Evidence
+from streams.fleet.alerting import numbers
+
+_STATES = """
+select from_at, client, scope, name, state, until, then_state, quota_share, rule, policy, window_text, numerator,
+    denominator, threshold, said, to_at
+from sender_states where (client, scope, name) in (select * from unnest(%s::text[], %s::text[], %s::text[]))
+order by from_at desc, seq desc, n desc limit 40
+"""
+_STEPS = """
+select decided_at, scope, name, day, was, now, rule, policy, window_text, numerator, denominator, threshold
+from warm_up_steps where (client, scope, name) in (select * from unnest(%s::text[], %s::text[], %s::text[]))
+order by decided_at desc limit 20
+"""
+_MAILBOX = "select client, domain, routes from mailboxes where mailbox = %s"
+_DOMAIN = "select client from domains where domain = %s"
+_ROUTE = "select client, route from routes where client || '/' || route = %s"
+_CLIENT = "select client from domains where client = %s limit 1"
+WORDS = {
+    "active": "is active",
+    "watched": "is watched",
+    "unhealthy": "is out of rotation",
+    "probation": "is on probation",
+}
+
+Sender = tuple[str, str, str]
+"""(client, scope, name as the read models have it)"""
+
+
+def senders_named(connection: Any, name: str) -> list[Sender]:
+    """Return the sender of this name first, then those above it; a route is named CLIENT/ROUTE. [] for none."""
+    for client, domain, routes in connection.execute(_MAILBOX, (name,)).fetchall():
+        ways = [(client, "route", route) for route in routes]
+        return [(client, "mailbox", name), (client, "domain", domain), *ways, (client, "client", client)]
+    for (client,) in connection.execute(_DOMAIN, (name,)).fetchall():
+        return [(client, "domain", name), (client, "client", client)]
+    for client, route in connection.execute(_ROUTE, (name,)).fetchall():
+        return [(client, "route", route), (client, "client", client)]
+    return [(client, "client", client) for (client,) in connection.execute(_CLIENT, (name,)).fetchall()]
+
+
+def story(connection: Any, senders: list[Sender]) -> list[dict[str, Any]]:
+    """Return (at, sentence) of all that was decided about these senders, newest first."""
+    columns = [list(column) for column in zip(*senders, strict=True)] if senders else [[], [], []]
+    told = [{"at": row[0], "what": _of_state(*row[1:])} for row in connection.execute(_STATES, columns)]
+    told += [{"at": row[0], "what": _of_step(*row[1:])} for row in connection.execute(_STEPS, columns)]
+    return sorted(told, key=lambda line: line["at"], reverse=True)
+
+
+def _of_state(
+    client: str, scope: str, name: str, state: str, until: Any, then: str, share: float, rule: str, policy: str,
+    window: str, numerator: float, denominator: float, threshold: float, said: str, ended: Any,
+) -> str:  # fmt: skip
+    why = numbers(Evidence(rule, policy, window, numerator, denominator, threshold, said))
+    sentence = f"{scope} {name} {WORDS[state]}: {rule}. {why}"
+    if ended is not None:
+        return f"{sentence}; until {ended:%Y-%m-%d %H:%M %Z}"
+    if state == "unhealthy" and until is None:
+        which = f"{client}/{name}" if scope == "route" else name
+        return f"{sentence}. A person lets it back: mailfleet resume {scope} {which} --reason ..."
+    if state == "unhealthy":
+        return f"{sentence}. It comes back by itself at {until:%Y-%m-%d %H:%M %Z}, {WORDS[then].removeprefix('is ')}"
+    if state == "watched" and share < 1:
+        return f"{sentence}. It may send {share:.0%} of its quota until no rule stands against it"
+    if state == "probation":
+        return f"{sentence}. It may send a few mails a day until enough have arrived without a bad sign"
+    return sentence
+
+
+def _of_step(
+    scope: str, name: str, day: str, was: int, now: int, rule: str, policy: str, window: str,
+    numerator: float, denominator: float, threshold: float,
+) -> str:  # fmt: skip
+    counted = numbers(Evidence(rule, policy, window, numerator, denominator, threshold))
+    before = f" instead of {was}" if was else ""
+    return f"{scope} {name} may send {now} a day from {day} on{before}: {rule}. {counted}"
