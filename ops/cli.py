@@ -8,11 +8,12 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 
 from adapters.dns.look import EyesWrong
-from ops.commands import bench, classify, dns, doctor, fleet, log, routes, sends, up
+from ops.commands import bench, classify, dns, doctor, fleet, log, routes, sends, simulate, up
 from ops.commands.sends import RequestFileWrong
 from ops.embedded import CannotStart
 from ops.fleet_file import FleetFileWrong
 from ops.logs import quiet_libraries
+from ops.simulation.world_file import WorldFileWrong
 from ops.stack import StackBroken
 from schemas.entry import JournalBroken
 from streams.log.kafka import AppendUncertain, LogUnreachable
@@ -60,6 +61,7 @@ for command in (
     log.key,
     bench.bench,
     classify.classify,
+    simulate.simulate,
 ):
     cli.add_command(command)
 
@@ -86,6 +88,7 @@ def main() -> None:
         CannotStart,
         StackBroken,
         EyesWrong,
+        WorldFileWrong,
     ) as error:
         _end(str(error), 1)
     except KafkaException as error:
