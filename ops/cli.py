@@ -8,7 +8,7 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 
 from adapters.dns.look import EyesWrong
-from ops.commands import bench, classify, dns, doctor, fleet, log, routes, sends, simulate, up
+from ops.commands import bench, classify, cost, dns, doctor, fleet, log, routes, sends, simulate, up
 from ops.commands.sends import RequestFileWrong
 from ops.embedded import CannotStart
 from ops.fleet_file import FleetFileWrong
@@ -62,6 +62,7 @@ for command in (
     bench.bench,
     classify.classify,
     simulate.simulate,
+    cost.cost,
 ):
     cli.add_command(command)
 

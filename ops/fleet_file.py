@@ -12,6 +12,7 @@ import msgspec
 
 from adapters.catalogue import PROVIDERS
 from adapters.dns.needs import is_ip
+from ops.costs import Alternative, Price
 from schemas.fleet import (
     EVERY_BASIS,
     WITH_CONSENT,
@@ -93,6 +94,8 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     pace: dict[str, Any] = {}
     accounts: dict[str, _Way] = {}
     mailbox_files: list[str] = []
+    prices: list[Price] = []
+    compare: list[Alternative] = []
 
 
 class _Box(msgspec.Struct):
@@ -108,14 +111,24 @@ class _Box(msgspec.Struct):
     username: str
 
 
-def read_fleet(path: Path) -> list[Declared]:
-    """Return what the file declares, or raise FleetFileWrong with everything that is wrong."""
+def _read(path: Path) -> _File:
     try:
-        file = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File)
+        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File)
     except OSError as error:
         raise FleetFileWrong(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise FleetFileWrong(f"{path}: {error}") from error
+
+
+def read_prices(path: Path) -> tuple[list[Price], list[Alternative]]:
+    """Return what the file says of prices, and what to compare with. Raises FleetFileWrong."""
+    file = _read(path)
+    return file.prices, file.compare
+
+
+def read_fleet(path: Path) -> list[Declared]:
+    """Return what the file declares, or raise FleetFileWrong with everything that is wrong."""
+    file = _read(path)
     reading = _Reading(file)
     facts = reading.facts(path)
     if reading.wrong:
