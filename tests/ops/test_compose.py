@@ -68,7 +68,9 @@ def test_prometheus_asks_every_process_where_it_answers() -> None:
 
 def test_volumes_are_declared() -> None:
     used = {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])}
-    assert used == set(COMPOSE["volumes"])
+    named = {name for name in used if not name.startswith(".")}
+    assert named == set(COMPOSE["volumes"])
+    assert all((ROOT / path).is_dir() for path in used - named)
 
 
 def test_the_image_copies_what_the_project_is_made_of_and_does_not_run_as_root() -> None:
