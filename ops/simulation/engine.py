@@ -86,7 +86,7 @@ class Simulation:
         self.days: list[Day] = []
         self.decided: list[tuple[datetime, Fact]] = []
         self.watchers: list[Watcher] = []
-        self.listeners: list[Callable[[Fact], None]] = []
+        self.listeners: list[Callable[[datetime, Fact], None]] = []
         self._later: list[tuple[datetime, int, Fact]] = []
         self._number = 0
         self._asked: Counter[ClientId] = Counter()
@@ -114,7 +114,7 @@ class Simulation:
         while self._later and self._later[0][0] <= self.now:
             said = heapq.heappop(self._later)[2]
             for listen in self.listeners:
-                listen(said)
+                listen(self.now, said)
             self._see(said)
         if self.now - self._topped_up >= TOPPED_UP_EVERY:
             self._topped_up = self.now

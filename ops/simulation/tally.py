@@ -16,7 +16,8 @@ from schemas.health import (
 )
 from schemas.ids import ClientId, MailboxAddress
 from schemas.registry import Fact
-from schemas.sending import AttemptRefused, SendAssigned, SendBounced
+from schemas.reports import SendComplained
+from schemas.sending import AttemptAccepted, AttemptRefused, SendAssigned, SendBounced
 from streams.fleet.state import FleetState
 
 STATES = ("active", "watched", "probation", "unhealthy", "resting", "reserve")
@@ -56,7 +57,6 @@ class Tally:
         match fact:
             case SendAssigned():
                 self._assigned[fact.ref.client] += 1
-                self.per_box_day[fact.sender.mailbox, fact.quota_day] += 1
             case MailboxDeclared():
                 self.quota[fact.mailbox] = fact.daily_quota
             case HealthChanged():
@@ -76,15 +76,17 @@ class Tally:
             case _:
                 pass
 
-    def heard(self, fact: Fact) -> None:
+    def heard(self, at: datetime, fact: Fact) -> None:
         """Take what the mail world said."""
         match fact:
+            case AttemptAccepted():
+                self.per_box_day[fact.mailbox, f"{at:%Y-%m-%d}"] += 1
             case AttemptRefused() if fact.verdict.action == "suppress":
                 self._bounced[fact.ref.client] += 1
             case SendBounced():
                 self._bounced[fact.ref.client] += 1
-            case _ if type(fact).__name__ == "SendComplained":
-                self._complained[fact.ref.client] += 1  # type: ignore[attr-defined]
+            case SendComplained():
+                self._complained[fact.ref.client] += 1
             case _:
                 pass
 
