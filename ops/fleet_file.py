@@ -82,6 +82,7 @@ class _Client(msgspec.Struct, forbid_unknown_fields=True):
     campaigns: list[str]
     postal_address: str
     unsubscribe_url: str = ""
+    unsubscribe_from_all: bool = False
     without_consent_in: tuple[str, ...] = ("US", "GB")
     pace: dict[str, Any] = {}
     routes: dict[str, dict[str, Any]] = {}
@@ -213,6 +214,7 @@ class _Reading:
             self._pace(where, {**self._file.pace, **client.pace}),
             client.unsubscribe_url,
             tuple(country.upper() for country in client.without_consent_in),
+            unsubscribe_from_all=client.unsubscribe_from_all,
         )
 
     def _pace(self, where: str, values: dict[str, Any]) -> Pace:

@@ -23,6 +23,7 @@ from schemas.fleet import (
 )
 from schemas.ids import MailboxAddress
 from schemas.registry import Fact
+from schemas.reports import SendComplained, SendReplied, SendUnsubscribed
 from schemas.sending import (
     PROCESS_GONE,
     AttemptAccepted,
@@ -36,13 +37,16 @@ from schemas.sending import (
     Release,
     SendAdmitted,
     SendAssumedSent,
+    SendBounced,
     SendCancelled,
+    SendDelivered,
     SendEnded,
     SendExpired,
     SendGivenUp,
     SendQueued,
     SendRef,
     SendRequeued,
+    SendReturned,
     SendState,
     SendTurnedAway,
     SendWithdrawn,
@@ -261,6 +265,30 @@ def not_sent(state: FleetState, fact: AttemptNotSent | AttemptMissed, at: dateti
     return [again]
 
 
+def returned(state: FleetState, fact: SendReturned, at: datetime) -> list[Fact]:
+    """The provider took it and gave it back: it waits again; its quota is spent, whose fault it is pays now."""
+    row = state.backlog(_id(fact.ref))
+    if row is None or row.request is not None or row.recipient != fact.ref.recipient or row.attempt != fact.attempt:
+        return []
+    when = at + timedelta(seconds=_pace(state, fact.ref).first_retry_seconds)
+    rule = f"returned: {fact.verdict.rule}"
+    again: list[Fact] = [
+        SendQueued(fact.request),
+        SendRequeued(fact.ref, fact.attempt, when, rule, counts=False),
+    ]
+    refused = AttemptRefused(fact.ref, fact.attempt, fact.mailbox, fact.route, fact.reply, fact.verdict)
+    return again + _blamed(state, refused, at)
+
+
+def told(
+    _state: FleetState,
+    _fact: SendDelivered | SendBounced | SendReplied | SendUnsubscribed | SendComplained,
+    _at: datetime,
+) -> list[Fact]:
+    """Nothing follows yet from what becomes of accepted mail."""
+    return []
+
+
 def ended_elsewhere(
     state: FleetState, fact: SendCancelled | SendExpired | SendWithdrawn | SendAssumedSent, at: datetime
 ) -> list[Fact]:
@@ -328,6 +356,12 @@ DECISIONS: Mapping[type[Fact], Decision] = {
     SendExpired: ended_elsewhere,
     SendWithdrawn: ended_elsewhere,
     SendAssumedSent: ended_elsewhere,
+    SendReturned: returned,
+    SendDelivered: told,
+    SendBounced: told,
+    SendReplied: told,
+    SendUnsubscribed: told,
+    SendComplained: told,
     CancelRequested: cancel_requested,
     AccountTripped: account_tripped,
     MailboxWarmed: warmed,
