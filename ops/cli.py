@@ -8,7 +8,7 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 
 from adapters.dns.look import EyesWrong
-from ops.commands import bench, classify, cost, dns, doctor, fleet, log, routes, sends, simulate, up
+from ops.commands import bench, classify, cost, dns, doctor, fleet, log, routes, sends, simulate, suppressions, up
 from ops.commands.sends import RequestFileWrong
 from ops.embedded import CannotStart
 from ops.fleet_file import FleetFileWrong
@@ -50,6 +50,11 @@ for command in (
     fleet.stop,
     fleet.start,
     sends.dead_letters,
+    suppressions.suppress,
+    suppressions.unsuppress,
+    suppressions.suppressions,
+    suppressions.forget,
+    suppressions.export_person,
     routes.test_send,
     doctor.doctor,
     dns.check_domain,

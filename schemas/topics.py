@@ -65,7 +65,7 @@ SEND_REQUESTS = Topic(
     partitions=REQUEST_PARTITIONS,
     retention_ms=14 * DAY_MS,
     writers=("upstream",),
-    readers=("intake", "hands"),
+    readers=("intake", "hands", "operators"),
     broker_time=True,
 )
 DELIVERY_INPUTS = Topic(
@@ -105,7 +105,7 @@ DELIVERY_JOURNAL = Topic(
     partitions=DELIVERY_PARTITIONS,
     retention_ms=None,
     writers=("delivery stage",),
-    readers=("delivery stage", "projector", "verify"),
+    readers=("delivery stage", "projector", "verify", "operators"),
     broker_time=True,
     journal=True,
 )
@@ -165,7 +165,7 @@ FLEET_JOURNAL = Topic(
     partitions=FLEET_PARTITIONS,
     retention_ms=None,
     writers=("fleet stage",),
-    readers=("fleet stage", "projector", "verify", "fleet file", "dns watcher"),
+    readers=("fleet stage", "projector", "verify", "fleet file", "dns watcher", "operators"),
     broker_time=True,
     journal=True,
 )
