@@ -10,7 +10,6 @@ from schemas.sending import (
     Reply,
     SendAssigned,
     SendFailed,
-    Verdict,
 )
 from streams.delivery.state import DeliveryState, SendRow
 from streams.delivery.suppression import suppress
@@ -23,19 +22,9 @@ def answered(state: DeliveryState, row: SendRow, assignment: SendAssigned, said:
     """Return what follows from a server's yes or no to the attempt that is out."""
     if isinstance(said, Accepted):
         return [accepted(assignment, said.provider_id, said.reply)]
-    return refused(state, row, assignment, said.reply, verdict(said.reply))
-
-
-def accepted(assignment: SendAssigned, provider_id: str, reply: Reply) -> AttemptAccepted:
-    """The attempt was taken."""
-    box, route = assignment.sender.mailbox, assignment.call.route
-    return AttemptAccepted(assignment.ref, assignment.attempt, box, route, provider_id, reply)
-
-
-def refused(state: DeliveryState, row: SendRow, assignment: SendAssigned, reply: Reply, means: Verdict) -> list[Fact]:
-    """The attempt was refused: the send waits, or ends, and a recipient who is not there is suppressed."""
     ref, box, route = assignment.ref, assignment.sender.mailbox, assignment.call.route
-    found: list[Fact] = [AttemptRefused(ref, assignment.attempt, box, route, reply, means)]
+    means = verdict(said.reply)
+    found: list[Fact] = [AttemptRefused(ref, assignment.attempt, box, route, said.reply, means)]
     if means.action in ("fail", "suppress"):
         found.append(SendFailed(ref, means.rule))
     if means.action == "suppress":
@@ -43,3 +32,9 @@ def refused(state: DeliveryState, row: SendRow, assignment: SendAssigned, reply:
         name = f"{ref.client}/{ref.send_id}"
         found += suppress(state, who, FOR_ALL, "hard_bounce", means.rule, but=name)
     return found
+
+
+def accepted(assignment: SendAssigned, provider_id: str, reply: Reply) -> AttemptAccepted:
+    """The attempt was taken."""
+    box, route = assignment.sender.mailbox, assignment.call.route
+    return AttemptAccepted(assignment.ref, assignment.attempt, box, route, provider_id, reply)

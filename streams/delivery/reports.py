@@ -32,7 +32,7 @@ from schemas.sending import (
     SendReturned,
     Verdict,
 )
-from streams.delivery.attempt import FOR_ALL, accepted, refused
+from streams.delivery.attempt import FOR_ALL, accepted
 from streams.delivery.state import AFTER_250, MOST_RETURNS, DeliveryState, SendRow
 from streams.delivery.suppression import suppress, suppressed, waiting
 from streams.delivery.verdict import Meaning, meaning
@@ -205,16 +205,13 @@ def _bounced(
     reply = fact.reply or Reply(fact.reported_by, "dot", 0)
     said = meaning("bounce", fact.action, reply)
     means = _verdict(said)
-    ours = fact.source == "mta_log" or assignment.call.provider in (fact.reported_by, reply.provider)
     ref = row.request.ref
     found: list[Fact] = []
     if not _is_older(row, fact):
-        if row.state == "unknown" and ours:
-            return refused(state, row, assignment, reply, means)
-        if row.state == "accepted" and ours and _may_return(state, row, means, at):
-            box, route, who = assignment.sender.mailbox, assignment.call.route, _carried(row, assignment)
-            return [SendReturned(ref, row.request, row.attempt, box, route, reply, means, fact.at, who)]
         proof = _arrived(row, assignment, fact) if row.state in ("unknown", "started") else []
+        if row.state in ("accepted", "unknown") and _may_return(state, row, assignment, fact, means, at):
+            box, route, who = assignment.sender.mailbox, assignment.call.route, _carried(row, assignment)
+            return [*proof, SendReturned(ref, row.request, row.attempt, box, route, reply, means, fact.at, who)]
         if proof or (row.state in AFTER_250 and "bounced" not in row.heard):
             found = [*proof, SendBounced(ref, row.attempt, reply, means, _carried(row, assignment))]
     if said.hard:
@@ -227,10 +224,19 @@ def _verdict(said: Meaning) -> Verdict:
     return Verdict(cast("ReplyClass", said.report_class), said.scope, said.scope, said.action, said.rule)
 
 
-def _may_return(state: DeliveryState, row: SendRow, means: Verdict, at: datetime) -> bool:
-    """Whether the mail is to go again: refused behind the 250 by no fault of the recipient, at most twice."""
+def _may_return(
+    state: DeliveryState, row: SendRow, assignment: SendAssigned, fact: ReportSeen, means: Verdict, at: datetime
+) -> bool:
+    """Whether the mail is to go again, at most twice: only on the word of the provider itself that nobody got it.
+
+    Others may be behind a forwarder whose first reader has the mail. What was accepted for sure goes again only by
+    no fault of the recipient; an attempt that stayed unknown, whenever time may heal the refusal.
+    """
+    says = fact.reply.provider if fact.reply is not None else ""
+    ours = fact.source == "mta_log" or assignment.call.provider in (fact.reported_by, says)
     return (
-        means.fault in NOT_THE_RECIPIENTS
+        ours
+        and (row.state == "unknown" or means.fault in NOT_THE_RECIPIENTS)
         and means.action in AGAIN
         and len(row.returned) < MOST_RETURNS
         and at < row.request.expires_at

@@ -29,7 +29,6 @@ from schemas.reports import (
 from schemas.sending import (
     Accepted,
     AttemptAccepted,
-    AttemptRefused,
     CancelRequested,
     Carried,
     ClaimAsked,
@@ -252,8 +251,9 @@ def unknown() -> Ledger:
 
 def test_an_unknown_attempt_goes_again_only_on_the_providers_own_word() -> None:
     led = unknown()
-    assert kinds(led.sees(report(reply=msgspec.structs.replace(FULL, provider="memory")))) == [AttemptRefused]
-    assert state(led) == "admitted"
+    own = report(reply=msgspec.structs.replace(FULL, provider="memory"))
+    assert kinds(led.sees(own)) == [AttemptAccepted, SendReturned], "its quota is spent: the provider had the mail"
+    assert (state(led), led.open) == ("admitted", {})
     led = unknown()
     assert kinds(led.sees(report(reply=FULL))) == [AttemptAccepted, SendBounced], "a server behind it had the mail"
 
@@ -302,6 +302,14 @@ def test_the_same_return_told_again_by_whatever_way_makes_no_second_copy() -> No
     assert state(led) == "accepted"
 
 
+def test_a_return_told_again_makes_no_second_copy_even_if_the_reporters_clock_is_hours_ahead() -> None:
+    led = sent()
+    first = report(reply=UNUSUAL, at=NOW + 5 * HOUR)
+    assert kinds(led.sees(first)) == [SendReturned]
+    again(led, 2, HOUR)
+    assert led.sees(msgspec.structs.replace(first, event_id="in another folder")) == []
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -320,6 +328,8 @@ def test_nothing_is_returned_past_its_expiry_or_to_the_suppressed_or_after_its_d
     assert kinds(late.sees(report(reply=UNUSUAL))) == [SendBounced]
     gone = sent().given(report("unsubscribe"))
     assert kinds(gone.sees(report(reply=UNUSUAL))) == [SendBounced]
+    shut = sent().given(order())
+    assert kinds(shut.sees(report(reply=UNUSUAL))) == [SendBounced]
     there = sent().given(report("delivered"))
     assert kinds(there.sees(report(reply=UNUSUAL))) == [SendBounced]
 
@@ -478,6 +488,17 @@ def test_a_complaint_and_an_unsubscribe_are_never_taken_back(reason: str) -> Non
     assert isinstance(refused, UnsuppressRefused)
     assert reason in refused.why
     assert isinstance(led.sees(request())[0], SendRefused)
+
+
+def test_a_complaint_stays_in_its_row_whatever_is_folded() -> None:
+    led = Ledger(DeliveryMind()).given(order("complaint"), order())
+    kept = led.mind.evolve(
+        ("recipient", REF.recipient),
+        led.row("recipient", REF.recipient),
+        RecipientUnsuppressed(REF.recipient, ClientId(""), "", ""),
+        NOW,
+    )
+    assert [s.reason for s in kept.suppressions] == ["complaint"]  # type: ignore[attr-defined]  # a recipient's row
 
 
 # ── whole domains ────────────────────────────────────────────────────────────────────────────────
