@@ -164,8 +164,8 @@ KEPT_DAYS = (SEND_REQUESTS.retention_ms or 0) // DAY_MS
 AT_ONCE = "what waits for the address is cancelled, and it is suppressed for all clients"
 EXPIRES = f"address, name and texts stand in send-requests alone and are deleted {KEPT_DAYS} days after each request"
 STAYS = (
-    "a keyed hash, which cannot be turned back into the address without the fleet's key, with the domain, what was "
-    "decided and what servers said: it is what keeps the suppression"
+    "a keyed hash, which cannot be turned back into the address without the fleet's key, with the domain, the consent "
+    "basis in upstream's words, what was decided and what servers said: it is what keeps the suppression"
 )
 
 

@@ -277,14 +277,14 @@ def _replied(state: DeliveryState, row: SendRow, assignment: SendAssigned, fact:
     if place_of(letter) in row.heard:
         return []
     ref, thread = row.request.ref, row.request.thread_id
-    found = _arrived(row, assignment, fact)
-    found.append(SendReplied(ref, _attempt(row, fact), letter, _carried(row, assignment), thread))
     follow_ups = [
         SendCancelled(later.request.ref, "reply")
         for later in waiting(state, dict.fromkeys(_who(row)))
         if thread and later.request.thread_id == thread and later.request.ref.client == ref.client
     ]
-    return _once([*found, *follow_ups])
+    # the cancels go first: else the fleet stage, told to cancel the thread, would order them once more
+    reply = SendReplied(ref, _attempt(row, fact), letter, _carried(row, assignment), thread)
+    return _once([*_arrived(row, assignment, fact), *follow_ups, reply])
 
 
 def _answered_by_machine(row: SendRow, assignment: SendAssigned, fact: ReportSeen) -> list[Fact]:
