@@ -31,7 +31,7 @@ _STAGES: tuple[tuple[Stage, re.Pattern[str]], ...] = (
         "dot",
         re.compile(
             r"in reply to end of data|after end of data|failed after i sent|final data|end of (?:message|data)\b"
-            r"|after sending (?:message|data)",
+            r"|after sending (?:message|data)|\(state 1[78]\)|for text command",
             re.IGNORECASE,
         ),
     ),
@@ -39,7 +39,8 @@ _STAGES: tuple[tuple[Stage, re.Pattern[str]], ...] = (
         "rcpt",
         re.compile(
             r"in reply to rcpt|after (?:pipelined )?rcpt|(?:our|for|following) rcpt|does not like recipient"
-            r"|rcpt[- ]to validation|\[rcpt_to\]",
+            r"|rcpt[- ]to validation|\[rcpt_to\]|\(state 1[34]\)|\bsmtp:rcpt\b|\bin rcpt to\b|\bto (?:the )?rcpt to\b"
+            r"|rcpt to generated|rcpt[ _]to[ :]+<?[^ <>]{3,200}>? ?(?:failed|error|refused|rejected|generated|command)",
             re.IGNORECASE,
         ),
     ),
@@ -47,7 +48,7 @@ _STAGES: tuple[tuple[Stage, re.Pattern[str]], ...] = (
         "mail",
         re.compile(
             r"in reply to mail|after (?:pipelined )?mail\b|(?:our|for|following) mail from|sender was rejected"
-            r"|mail from:? command",
+            r"|mail from:? command|\bin mail from\b|\bsmtp:mail\b",
             re.IGNORECASE,
         ),
     ),
@@ -64,6 +65,7 @@ _COMMANDS: dict[str, Stage] = {
     "ehlo": "ehlo",
     "helo": "ehlo",
 }
+_GLUED = re.compile(r"(?<=[\w>])\.\.\.(?=\w)")
 _NOBODY_LEFT = re.compile(r"<<< *\d{3}[^\n]{0,80}(?:no valid recipients|need rcpt|no recipients)", re.IGNORECASE)
 _HOST = re.compile(
     r"\b(?:host|talking to|connected to|by|server)[: ]+([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+){1,10})", re.IGNORECASE
@@ -123,8 +125,9 @@ def said(passage: str) -> Said:
 
 def stage_of(passage: str) -> Stage | None:
     """Return where the conversation stood, as far as a passage says."""
+    told = " ".join(passage.split())  # programs fold what they say, between any two words
     for stage, words in _STAGES:
-        if words.search(passage):
+        if words.search(told):
             return stage
     command = None
     for command in _COMMAND.finditer(passage[:MAX_TEXT]):
@@ -153,4 +156,5 @@ def provider_of(*texts: str) -> str:
 
 
 def _flat(text: str) -> str:
-    return " ".join(text.split())
+    """Return the text as one line, and an address apart from what some servers glue to it: `<a@b.test>...User`."""
+    return _GLUED.sub("... ", " ".join(text.split()))
