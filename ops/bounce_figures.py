@@ -104,7 +104,7 @@ def measure(messages: Path, labels: Path, part: str = "all") -> Figures:
     kept = {name for at, name in enumerate(names) if at % 4 in PARTS[part]}
     lines = labels.read_bytes().splitlines()
     wanted = [label for line in lines if (label := msgspec.json.decode(line, type=Label)).file in kept]
-    found = {(c.file, c.index): c for name in sorted(kept) for c in classified(messages / name, name)}
+    found = {(c.file, c.index): c for name in sorted(kept) for c in classified(messages / name)}
     return _figures(wanted, found)
 
 

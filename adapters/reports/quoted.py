@@ -40,7 +40,8 @@ _STAGES: tuple[tuple[Stage, re.Pattern[str]], ...] = (
         re.compile(
             r"in reply to rcpt|after (?:pipelined )?rcpt|(?:our|for|following) rcpt|does not like recipient"
             r"|rcpt[- ]to validation|\[rcpt_to\]|\(state 1[34]\)|\bsmtp:rcpt\b|\bin rcpt to\b|\bto (?:the )?rcpt to\b"
-            r"|rcpt to generated|rcpt[ _]to[ :]+<?[^ <>]{3,200}>? ?(?:failed|error|refused|rejected|generated|command)",
+            r"|rcpt to: ?<[^ >]{1,300}>\W{0,3}(?:\w{1,10} )?[<>]{3} ?[45]\d\d|rcpt to generated"
+            r"|rcpt[ _]to[ :]+<?[^ <>]{3,200}>? ?(?:failed|error|refused|rejected|generated|command)",
             re.IGNORECASE,
         ),
     ),
@@ -85,6 +86,9 @@ _PROVIDERS = (
     ("mailru", re.compile(r"mail\.ru", re.IGNORECASE)),
     ("yandex", re.compile(r"yandex", re.IGNORECASE)),
     ("tencent", re.compile(r"\bqq\.com", re.IGNORECASE)),
+    ("facebook", re.compile(r"\bfacebook\.com|facebookmail", re.IGNORECASE)),
+    ("messagelabs", re.compile(r"messagelabs\.com", re.IGNORECASE)),
+    ("verizon", re.compile(r"\bvtext\.com|\bvzwpix\.com", re.IGNORECASE)),
     ("docomo", re.compile(r"docomo", re.IGNORECASE)),
     ("kddi", re.compile(r"ezweb\.ne\.jp|\bau\.com|auone|dion\.ne\.jp", re.IGNORECASE)),
     ("orange", re.compile(r"orange\.fr|wanadoo|\bofr_?\d|\blpn", re.IGNORECASE)),
@@ -113,14 +117,19 @@ def said(passage: str) -> Said:
     reply = re.sub(
         rf"(?:^|(?<=\s))(?:<<< *)?{found[1]}(?:-| (?=[45]\.\d))(?:[45]\.\d{{1,3}}\.\d{{1,3}}\b)?[ \t]*", "", reply
     )
-    near = _ENHANCED.search(rest[:400] if end is None else rest[: min(end.start(), 400)])
-    before = None if near else _ENHANCED.search(passage[: found.start()])
-    enhanced = near[1] if near else before[1] if before else ""
+    near = _enhanced(rest[:400] if end is None else rest[: min(end.start(), 400)], found[1])
+    enhanced = near or _enhanced(passage[: found.start()], found[1])
     text = _flat(reply).lstrip("'\"#- ")
     if _SAYS_LITTLE.search(text):
         said_before = passage[: found.start()].rstrip().rpartition("\n")[2]
         text = f"{_flat(said_before)} {text}" if not said_before.lstrip().startswith(("<", "-")) else text
     return Said(int(found[1]), enhanced, text.removeprefix(enhanced).lstrip(" :-") if enhanced else text)
+
+
+def _enhanced(text: str, code: str) -> str:
+    """Return the first enhanced code that agrees with the code: replies quote others; else the first, else ""."""
+    every = [found[1] for found in _ENHANCED.finditer(text)]
+    return next((one for one in every if one[0] == code[0]), every[0] if every else "")
 
 
 def stage_of(passage: str) -> Stage | None:

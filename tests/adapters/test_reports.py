@@ -393,16 +393,25 @@ def test_classify_prints_a_line_for_each_recipient_of_files_folders_and_mboxes(t
     )
     done = CliRunner().invoke(classify, ["--json", str(two), str(tmp_path)], catch_exceptions=False)
     lines = [orjson.loads(line) for line in done.stdout.splitlines()]
-    assert [(Path(line["file"]).name, line["index"]) for line in lines] == [
-        ("lhost-exim-02.eml", 1),
-        ("lhost-exim-02.eml", 2),
-        ("saved.mbox#1", 1),
-        ("saved.mbox#2", 1),
+    assert [(line["file"], line["index"], line["message"], line["path"]) for line in lines] == [
+        ("lhost-exim-02.eml", 1, 1, str(two)),
+        ("lhost-exim-02.eml", 2, 1, str(two)),
+        ("saved.mbox", 1, 1, str(mbox)),
+        ("saved.mbox", 2, 2, str(mbox)),
     ]
     assert {"file", "index", "recipient", "class", "hard", "status", "reply", "scope", "action", "rule"} <= lines[
         0
     ].keys()
     assert all(line["hard"] for line in lines)
+
+
+def test_of_a_maildir_only_what_was_delivered_is_read(tmp_path: Path) -> None:
+    raw = bounce("<anna@customer.test>:\n550 5.1.1 no such user\n")
+    for name in ("cur/1:2,S", "new/2", "tmp/3", ".Bounces/cur/4:2,S", "dovecot-uidlist"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(raw)
+    done = CliRunner().invoke(classify, ["--json", str(tmp_path)], catch_exceptions=False)
+    assert sorted(orjson.loads(line)["file"] for line in done.stdout.splitlines()) == ["1:2,S", "2", "4:2,S"]
 
 
 def test_classify_with_labels_lists_every_miss() -> None:
