@@ -192,6 +192,69 @@ def test_unknown_user_said_after_the_mail_was_taken_is_a_filter_but_at_rcpt_a_de
     assert one(dsn(said, at.format("RCPT TO"))).hard
 
 
+def test_the_stage_is_found_wherever_a_program_folds_its_words() -> None:
+    said = "Final-Recipient: rfc822; a@c.test\nAction: failed\nStatus: 5.0.0\nDiagnostic-Code: smtp; 550 User unknown"
+    folded = "<a@c.test>: host mx.c.test said: 550 User unknown (in reply to\n    {}\n    command)"
+    assert one(dsn(said, folded.format("RCPT TO"))).hard
+    assert one(dsn(said, folded.format("end of DATA"))).reply_class == "policy_content"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SMTP:RCPT host 192.0.2.1: 553 5.3.0 <a@c.test>... No such user here",
+        "RCPT TO generated following response:\n553 5.3.0 <a@c.test>... Addressee unknown, relay=[192.0.2.1]",
+        "The error that the other server returned was:\n550 550 No such user (state 14).",
+        "Sent <<< RCPT TO:<a@c.test>\nReceived >>> 550 <a@c.test>... user unknown",
+        "550 a@c.test...User unknown  in RCPT TO",
+    ],
+    ids=["x3", "imail", "gmail", "interscan", "sendgrid"],
+)
+def test_programs_say_in_their_own_words_that_it_was_at_rcpt(text: str) -> None:
+    found = one(bounce(f"Delivery to the following recipients failed permanently:\n\n  <a@c.test>\n\n{text}\n"))
+    assert (found.recipient, found.hard) == ("a@c.test", True)
+
+
+def test_a_dialogue_that_a_postmaster_quotes_is_a_bounce_in_any_language() -> None:
+    raw = letter(
+        'From: "InterScan MSS" <postmaster@c.test>',
+        "To: bob@firm.test",
+        "Subject: メッセージを配信できません。",
+        body="...\n\nSent <<< RCPT TO:<a@c.test>\nReceived >>> 550 5.1.1 <a@c.test>... user unknown\n",
+    )
+    assert (one(raw).recipient, one(raw).reply, one(raw).hard) == ("a@c.test", "550", True)
+
+
+def test_the_enhanced_code_of_another_reply_that_is_quoted_is_not_taken() -> None:
+    text = "550-Verification failed for <a@c.test>\n550-Response: 450 4.1.1 rejected\n550 5.1.1 Recipient verify failed"
+    assert one(bounce(f"<a@c.test>:\n{text}\n")).status == "5.1.1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype", "reply_class", "action"),
+    [
+        ("Permanent", "NoEmail", "hard", "suppress"),
+        ("Permanent", "SomethingNew", "unknown", "ask"),
+        ("Transient", "MailboxFull", "mailbox_full", "retry"),
+        ("Transient", "SomethingNew", "soft", "retry"),
+        ("Undetermined", "Undetermined", "soft", "retry"),
+    ],
+)
+def test_a_type_without_a_reply_means_what_ses_says_and_a_new_permanent_one_asks(
+    kind: str, subtype: str, reply_class: str, action: str
+) -> None:
+    told = {
+        "notificationType": "Bounce",
+        "bounce": {
+            "bounceType": kind,
+            "bounceSubType": subtype,
+            "bouncedRecipients": [{"emailAddress": "a@c.test"}],
+        },
+    }
+    found = one(letter("From: no-reply@sns.amazonaws.com", "Subject: Notification", body=orjson.dumps(told).decode()))
+    assert (found.reply_class, found.action) == (reply_class, action)
+
+
 # ── which send ───────────────────────────────────────────────────────────────────────────────────
 
 
