@@ -31,7 +31,7 @@ _STAGES: tuple[tuple[Stage, re.Pattern[str]], ...] = (
         "dot",
         re.compile(
             r"in reply to end of data|after end of data|failed after i sent|final data|end of (?:message|data)\b"
-            r"|after sending (?:message|data)|\(state 1[78]\)|for text command",
+            r"|after sending (?:message|data)|\(state 1[578]\)|for text command",
             re.IGNORECASE,
         ),
     ),
@@ -39,7 +39,7 @@ _STAGES: tuple[tuple[Stage, re.Pattern[str]], ...] = (
         "rcpt",
         re.compile(
             r"in reply to rcpt|after (?:pipelined )?rcpt|(?:our|for|following) rcpt|does not like recipient"
-            r"|rcpt[- ]to validation|\[rcpt_to\]|\(state 1[34]\)|\bsmtp:rcpt\b|\bin rcpt to\b|\bto (?:the )?rcpt to\b"
+            r"|rcpt[- ]to validation|\[rcpt_to\]|\(state 14\)|\bsmtp:rcpt\b|\bin rcpt to\b|\bto (?:the )?rcpt to\b"
             r"|rcpt to: ?<[^ >]{1,300}>\W{0,3}(?:\w{1,10} )?[<>]{3} ?[45]\d\d|rcpt to generated"
             r"|rcpt[ _]to[ :]+<?[^ <>]{3,200}>? ?(?:failed|error|refused|rejected|generated|command)",
             re.IGNORECASE,
