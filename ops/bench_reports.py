@@ -40,11 +40,11 @@ TYPICAL: tuple[bytes, ...] = (
 
 
 def reports_rate(seconds: float, messages: tuple[bytes, ...] = TYPICAL) -> float:
-    """Return the messages a second that one core reads and classifies."""
-    start = time.perf_counter()
+    """Return the messages that are read and classified in a second of one core's time, whoever else wants the core."""
+    start = time.process_time()
     done = 0
-    while time.perf_counter() - start < seconds:
+    while time.process_time() - start < seconds:
         for raw in messages:
             parsed_and_understood(raw)
         done += len(messages)
-    return done / (time.perf_counter() - start)
+    return done / (time.process_time() - start)

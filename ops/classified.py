@@ -16,7 +16,11 @@ _NEXT = re.compile(rb"\n\r?\n(?=From [^\n]{0,300}\d\d:\d\d[^\n]{0,60}\r?\n)")
 
 
 class Classified(msgspec.Struct, frozen=True, rename={"reply_class": "class"}):
-    """One recipient of one message; `index` counts the message's recipients from 1."""
+    """One recipient of one message.
+
+    `file` is the file's own name, as labels have it; `index` counts the recipients in that file from 1, through
+    all messages of an mbox; `message` is which of them it is, from 1; `path` is where the file lies.
+    """
 
     file: str
     index: int
@@ -32,39 +36,49 @@ class Classified(msgspec.Struct, frozen=True, rename={"reply_class": "class"}):
     provider: str
     token: str
     text: str
+    message: int = 1
+    path: str = ""
 
 
-def messages(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the messages behind a path with their names: a file, an mbox, or a folder of them, sorted."""
-    if path.is_dir():
-        for inside in sorted(path.rglob("*")):
-            if inside.is_file():
-                yield from messages(inside)
+def files_of(path: Path) -> Iterator[Path]:
+    """Yield the files that may hold messages: a file itself, those of a folder, of a Maildir what is in cur and new."""
+    if not path.is_dir():
+        yield path
         return
+    inside = sorted(path.iterdir())
+    if {"cur", "new"} <= {one.name for one in inside}:  # beside them: tmp, unfinished, and a server's own files
+        inside = [one for one in inside if one.is_dir() and one.name != "tmp"]
+    for one in inside:
+        if one.is_dir() or (one.is_file() and not one.name.startswith(".")):
+            yield from files_of(one)
+
+
+def messages(path: Path) -> list[bytes]:
+    """Return the messages of a file: one, or those of an mbox."""
     with path.open("rb") as file:
         raw = file.read(MAX_MESSAGE)
-    found = _NEXT.split(raw) if raw.startswith(b"From ") else [raw]
-    for at, message in enumerate(found):
-        yield (f"{path}#{at + 1}" if len(found) > 1 else str(path)), message
+    return _NEXT.split(raw) if raw.startswith(b"From ") else [raw]
 
 
-def classified(path: Path, name: str = "") -> Iterator[Classified]:
-    """Yield what each recipient's report means; `name` stands for the path in the output."""
-    for source, raw in messages(path):
-        yield from parsed_and_understood(raw, name or source)
+def classified(path: Path) -> Iterator[Classified]:
+    """Yield what each recipient's report means, of each message behind a path."""
+    for file in files_of(path):
+        found = [(at, one) for at, raw in enumerate(messages(file), 1) for one in parsed_and_understood(raw)]
+        for index, (at, one) in enumerate(found, 1):
+            yield msgspec.structs.replace(one, file=file.name, index=index, message=at, path=str(file))
 
 
-def parsed_and_understood(raw: bytes, source: str = "") -> list[Classified]:
+def parsed_and_understood(raw: bytes) -> list[Classified]:
     """Return what one message means for each of its recipients, at least one."""
-    return [understood(finding, source, index) for index, finding in enumerate(parse(raw), 1)]
+    return [understood(finding, index) for index, finding in enumerate(parse(raw), 1)]
 
 
-def understood(finding: Finding, source: str = "", index: int = 1) -> Classified:
+def understood(finding: Finding, index: int = 1) -> Classified:
     """Return what a finding means."""
     reply = reply_of(finding.provider or "smtp", finding.stage, finding.code, f"{finding.status} {finding.text}")
     meant = meaning(finding.kind, finding.action, reply)
     return Classified(
-        file=source,
+        file="",
         index=index,
         recipient=finding.recipient,
         reply_class=meant.report_class,

@@ -8,11 +8,26 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 
 from adapters.dns.look import EyesWrong
-from ops.commands import bench, classify, dns, doctor, fleet, log, routes, senders, sends, up
+from ops.commands import (
+    bench,
+    classify,
+    cost,
+    dns,
+    doctor,
+    fleet,
+    log,
+    routes,
+    senders,
+    sends,
+    simulate,
+    suppressions,
+    up,
+)
 from ops.commands.sends import RequestFileWrong
 from ops.embedded import CannotStart
 from ops.fleet_file import FleetFileWrong
 from ops.logs import quiet_libraries
+from ops.simulation.world_file import WorldFileWrong
 from ops.stack import StackBroken
 from schemas.entry import JournalBroken
 from streams.log.kafka import AppendUncertain, LogUnreachable
@@ -51,6 +66,11 @@ for command in (
     senders.pause,
     senders.resume,
     sends.dead_letters,
+    suppressions.suppress,
+    suppressions.unsuppress,
+    suppressions.suppressions,
+    suppressions.forget,
+    suppressions.export_person,
     routes.test_send,
     doctor.doctor,
     dns.check_domain,
@@ -62,6 +82,8 @@ for command in (
     log.key,
     bench.bench,
     classify.classify,
+    simulate.simulate,
+    cost.cost,
 ):
     cli.add_command(command)
 
@@ -88,6 +110,7 @@ def main() -> None:
         CannotStart,
         StackBroken,
         EyesWrong,
+        WorldFileWrong,
     ) as error:
         _end(str(error), 1)
     except KafkaException as error:

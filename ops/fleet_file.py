@@ -12,6 +12,7 @@ import msgspec
 
 from adapters.catalogue import PROVIDERS
 from adapters.dns.needs import is_ip
+from ops.costs import Alternative, Price
 from ops.fleet_policy import read_policy
 from schemas.fleet import (
     EVERY_BASIS,
@@ -83,6 +84,7 @@ class _Client(msgspec.Struct, forbid_unknown_fields=True):
     campaigns: list[str]
     postal_address: str
     unsubscribe_url: str = ""
+    unsubscribe_from_all: bool = False
     without_consent_in: tuple[str, ...] = ("US", "GB")
     pace: dict[str, Any] = {}
     policy: dict[str, Any] = {}
@@ -97,6 +99,8 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     policy: dict[str, Any] = {}
     accounts: dict[str, _Way] = {}
     mailbox_files: list[str] = []
+    prices: list[Price] = []
+    compare: list[Alternative] = []
 
 
 class _Box(msgspec.Struct):
@@ -112,14 +116,24 @@ class _Box(msgspec.Struct):
     username: str
 
 
-def read_fleet(path: Path) -> list[Declared]:
-    """Return what the file declares, or raise FleetFileWrong with everything that is wrong."""
+def _read(path: Path) -> _File:
     try:
-        file = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File)
+        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File)
     except OSError as error:
         raise FleetFileWrong(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise FleetFileWrong(f"{path}: {error}") from error
+
+
+def read_prices(path: Path) -> tuple[list[Price], list[Alternative]]:
+    """Return what the file says of prices, and what to compare with. Raises FleetFileWrong."""
+    file = _read(path)
+    return file.prices, file.compare
+
+
+def read_fleet(path: Path) -> list[Declared]:
+    """Return what the file declares, or raise FleetFileWrong with everything that is wrong."""
+    file = _read(path)
     reading = _Reading(file)
     facts = reading.facts(path)
     if reading.wrong:
@@ -205,6 +219,7 @@ class _Reading:
             self._pace(where, {**self._file.pace, **client.pace}),
             client.unsubscribe_url,
             tuple(country.upper() for country in client.without_consent_in),
+            unsubscribe_from_all=client.unsubscribe_from_all,
         )
 
     def _pace(self, where: str, values: dict[str, Any]) -> Pace:

@@ -1,4 +1,4 @@
-"""Takes an existing fleet over: passwords into the secret store, mailboxes beside the fleet file, suppressions."""
+"""Takes an existing fleet over: passwords into the secret store, mailboxes beside the fleet file."""
 
 import csv
 import os
@@ -7,14 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ops.fleet_file import CSV_COLUMNS, Declared, FleetFileWrong, read_fleet
-from ops.fleet_plan import append
 from schemas.fleet import MailboxDeclared, MailboxWarmed
 from schemas.ids import ClientId, MailboxAddress
-from schemas.sending import SuppressionImported
-from schemas.topics import DELIVERY_INPUTS, partition_of
-from streams.delivery.identity import AddressInvalid, delivery_key, loose, normalise, recipient_of
-from streams.log.kafka import Writer
-from streams.settings import Settings
 
 NEEDED = ("client", "mailbox", "password", "daily_quota", "routes")
 
@@ -108,38 +102,3 @@ def _take(taken: Import, row: dict[str, str], where: str, wrong: list[str]) -> N
             "username": row.get("username") or mailbox,
         }
     )
-
-
-def read_suppressions(path: Path, key: bytes) -> list[SuppressionImported]:
-    """Read a CSV of address, client, reason; an address becomes its keyed hash here. Raises FleetFileWrong."""
-    found: list[SuppressionImported] = []
-    wrong: list[str] = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        if "address" not in (reader.fieldnames or ()):
-            raise FleetFileWrong(f"{path}: the column address is missing")
-        for row in reader:
-            try:
-                address = normalise(row["address"] or "")
-            except AddressInvalid as error:
-                wrong.append(f"{path} line {reader.line_num}: {error}")
-                continue
-            reason = row.get("reason") or "imported"
-            client = ClientId(row.get("client") or "")
-            both = (recipient_of(address, key), recipient_of(loose(address), key))
-            found += [SuppressionImported(recipient, client, reason) for recipient in dict.fromkeys(both)]
-    if wrong:
-        raise FleetFileWrong("\n".join(wrong))
-    return found
-
-
-async def suppress(settings: Settings, facts: list[SuppressionImported]) -> None:
-    """Publish suppressions to their recipients' partitions. Raises AppendUncertain; again is safe."""
-    writer = Writer(settings.connection)
-    try:
-        for fact in facts:
-            key = delivery_key(fact.recipient)
-            partition = partition_of(key, DELIVERY_INPUTS.partitions)
-            await append(writer, settings, DELIVERY_INPUTS, fact, key, partition, "import")
-    finally:
-        await writer.close()

@@ -122,7 +122,7 @@ async def publish(settings: Settings, facts: Iterable[Fact], by: str = "fleet-fi
 
 async def append(
     writer: Writer, settings: Settings, topic: Topic, fact: Fact, key: bytes, partition: int, by: str
-) -> None:
-    """Append one fact that comes from outside the stages."""
+) -> int:
+    """Append one fact that comes from outside the stages; return its offset."""
     envelope = registry.enveloped(fact, id=uuid.uuid4().hex, at=datetime.now(UTC), key=key.decode(), by=by)
-    await writer.append(settings.topic(topic), partition, key, to_wire(envelope))
+    return await writer.append(settings.topic(topic), partition, key, to_wire(envelope))

@@ -12,7 +12,7 @@ import click
 import msgspec
 from rich.progress import track
 
-from ops.classified import messages, parsed_and_understood
+from ops.classified import files_of, messages, parsed_and_understood
 
 SLOWEST_S = 1.0
 _SPLICES = (
@@ -108,7 +108,7 @@ def fuzz(corpus: Sequence[bytes], seeds: Sequence[int]) -> Fuzzed:
 @click.option("--seed", default=0, show_default=True, help="The first seed; each message has its own.")
 def main(folder: Path, count: int, seed: int) -> None:
     """Read COUNT broken messages made of those in FOLDER. Exit code 1 after a crash, or a message that took 1 s."""
-    corpus = [raw for _name, raw in messages(folder)]
+    corpus = [raw for file in files_of(folder) for raw in messages(file)]
     chunks = [range(at, min(at + 500, seed + count)) for at in range(seed, seed + count, 500)]
     done = [fuzz(corpus, chunk) for chunk in track(chunks, "reading")]
     crashes = [crash for part in done for crash in part.crashes]

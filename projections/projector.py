@@ -15,7 +15,19 @@ import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from projections import attempts, dead_letters, decisions, domains, health, mailboxes, routes, sends, waiting
+from projections import (
+    attempts,
+    dead_letters,
+    decisions,
+    domains,
+    health,
+    mailboxes,
+    reports,
+    routes,
+    sends,
+    suppressions,
+    waiting,
+)
 from projections.read_model import Place, Project, Statement
 from schemas import registry
 from schemas.entry import JournalBroken, counts, journal_entry
@@ -34,6 +46,8 @@ READ_MODELS: tuple[Project, ...] = (
     decisions.project,
     health.project,
     waiting.project,
+    reports.project,
+    suppressions.project,
 )
 RETRY_S = 1.0
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from projections.read_model import Place, Statement
 from schemas.registry import Fact
+from schemas.reports import SendComplained, SendReplied, SendUnsubscribed
 from schemas.sending import (
     AttemptAccepted,
     AttemptAssigned,
@@ -23,6 +24,7 @@ from schemas.sending import (
     SendFailed,
     SendRef,
     SendRefused,
+    SendReturned,
     SendWithdrawn,
     SubmissionStarted,
 )
@@ -36,6 +38,13 @@ update sends set state = %(state)s, reason = %(reason)s, changed_at = %(at)s,
     ended_at = case when %(ends)s then %(at)s end
 where client = %(client)s and send_id = %(send_id)s and recipient = %(recipient)s
 """
+_CAME_BACK = """
+update sends set state = %(state)s, reason = %(reason)s, changed_at = %(at)s, ended_at = %(at)s
+where client = %(client)s and send_id = %(send_id)s and recipient = %(recipient)s
+    and array_position(%(order)s, state) < array_position(%(order)s, %(state)s)
+"""
+_ORDER = ["accepted", "assumed_sent", "delivered", "bounced", "replied", "unsubscribed", "complained"]
+"""What came back in whatever order: the state further down stays, as in streams.delivery.state.AFTER_250."""
 _ASSIGN = """
 update sends set state = 'assigned', reason = %(reason)s, attempts = %(attempt)s, mailbox = %(mailbox)s,
     route = %(route)s, changed_at = %(at)s
@@ -108,8 +117,16 @@ def project(fact: Fact, place: Place) -> Iterable[Statement]:
             yield _state(fact.ref, place, "unknown", fact.what)
         case SendFailed() | SendExpired():
             yield _state(fact.ref, place, "failed" if isinstance(fact, SendFailed) else "expired", fact.rule, ends=True)
+        case SendReturned():
+            yield _state(fact.ref, place, "admitted", f"returned: {fact.verdict.rule}")
         case SendBounced():
-            yield _state(fact.ref, place, "bounced", fact.verdict.rule, ends=True)
+            yield _came_back(fact.ref, place, "bounced", fact.verdict.rule)
+        case SendReplied():
+            yield _came_back(fact.ref, place, "replied", "a person wrote back")
+        case SendUnsubscribed():
+            yield _came_back(fact.ref, place, "unsubscribed", fact.source)
+        case SendComplained():
+            yield _came_back(fact.ref, place, "complained", fact.feedback or fact.source)
         case SendCancelled():
             yield _state(fact.ref, place, "cancelled", fact.by, ends=True)
         case SendWithdrawn():
@@ -117,7 +134,7 @@ def project(fact: Fact, place: Place) -> Iterable[Statement]:
         case SendAssumedSent():
             yield _state(fact.ref, place, "assumed_sent", "no evidence in 24 h", ends=True)
         case SendDelivered():
-            yield _state(fact.ref, place, "delivered", fact.rule, ends=True)
+            yield _came_back(fact.ref, place, "delivered", fact.rule)
 
 
 def _named(ref: SendRef, place: Place) -> dict[str, object]:
@@ -126,3 +143,7 @@ def _named(ref: SendRef, place: Place) -> dict[str, object]:
 
 def _state(ref: SendRef, place: Place, state: str, reason: str, *, ends: bool = False) -> Statement:
     return _STATE, _named(ref, place) | {"state": state, "reason": reason, "ends": ends}
+
+
+def _came_back(ref: SendRef, place: Place, state: str, reason: str) -> Statement:
+    return _CAME_BACK, _named(ref, place) | {"state": state, "reason": reason, "order": _ORDER}

@@ -40,6 +40,7 @@ class ClientDeclared(msgspec.Struct, frozen=True, omit_defaults=True):
     unsubscribe_url: str = ""
     without_consent_in: tuple[str, ...] = ("US", "GB")  # countries (ISO 3166) where legitimate interest is enough
     active: bool = True
+    unsubscribe_from_all: bool = False  # whether who unsubscribes here hears from no client of the agency any more
 
 
 class DomainDeclared(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -6,7 +6,8 @@ from typing import Literal
 import msgspec
 
 from schemas.ids import ClientId, DomainName, MailboxAddress, Recipient
-from schemas.sending import Carried, Reply, SendRef
+from schemas.sending import Carried, Reply, SendRef, SuppressionReason
+from schemas.sending import Letter as Letter  # the public answer names it too
 
 ReportKind = Literal[
     "bounce",  # a refusal, or with action "delayed" none yet
@@ -38,16 +39,6 @@ class MtaLineSeen(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str = ""  # what was said, addresses replaced
 
 
-class Letter(msgspec.Struct, frozen=True):
-    """Where a message lies: what a person needs to open it. Never its content."""
-
-    mailbox: MailboxAddress
-    folder: str
-    uid_validity: int
-    uid: int
-    message_id: str
-
-
 class ReportSeen(msgspec.Struct, frozen=True, omit_defaults=True):
     """What somebody outside says of one recipient of one mail. Keyed by the recipient.
 
@@ -66,6 +57,7 @@ class ReportSeen(msgspec.Struct, frozen=True, omit_defaults=True):
     client: ClientId = ClientId("")
     mailbox: MailboxAddress = MailboxAddress("")  # that sent it, or in which the report was read
     provider_id: str = ""
+    reported_by: str = ""  # the provider whose own system reports, as routes name it ("zoho"); "" = not known
     action: str = ""  # of a DSN: failed | delayed | ...; of a complaint: its feedback type
     reply: Reply | None = None
     letter: Letter | None = None
@@ -119,6 +111,7 @@ class SendReplied(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int
     letter: Letter
     carried: Carried | None = None
+    thread_id: str = ""
 
 
 class SendAnsweredByMachine(msgspec.Struct, frozen=True):
@@ -135,7 +128,7 @@ class SuppressOrdered(msgspec.Struct, frozen=True, omit_defaults=True):
     recipient: Recipient
     recipient_loose: Recipient
     client: ClientId
-    reason: Literal["hard_bounce", "complaint", "unsubscribe", "manual"]
+    reason: SuppressionReason
     rule: str
     by: str
 
@@ -176,3 +169,11 @@ class DomainSuppressOrdered(msgspec.Struct, frozen=True):
     suppressed: bool
     reason: str
     by: str
+
+
+class DomainSwept(msgspec.Struct, frozen=True):
+    """What was admitted before the hour `upto` (UTC, "YYYY-MM-DDTHH") and waits at a suppressed domain is cancelled."""
+
+    domain: DomainName
+    client: ClientId
+    upto: str

@@ -29,6 +29,9 @@ SendState = Literal[
     "accepted",
     "delivered",
     "bounced",  # accepted by a server, refused by one behind it
+    "replied",  # a person wrote back
+    "unsubscribed",
+    "complained",
     "failed",
     "cancelled",
     "expired",
@@ -82,6 +85,7 @@ WaitLimit = Literal[
     "turn",  # others are before it
 ]
 """What holds a waiting send back; the public words of send-results."""
+SuppressionReason = Literal["hard_bounce", "complaint", "unsubscribe", "manual"]
 Action = Literal["suppress", "retry", "retry_same_mailbox", "fail", "pause", "ask"]
 BasisType = Literal["express_consent", "existing_customer", "transactional", "legitimate_interest"]
 
@@ -144,6 +148,16 @@ class Carried(msgspec.Struct, frozen=True, omit_defaults=True):
     route: RouteId
     receiver: str = ""  # the receiving provider
     list_id: str = ""
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """Where a message lies: what a person needs to open it. Never its content."""
+
+    mailbox: MailboxAddress
+    folder: str
+    uid_validity: int
+    uid: int
+    message_id: str
 
 
 # ── outcomes: what an adapter says ───────────────────────────────────────────────────────────────
@@ -239,6 +253,7 @@ class Sender(msgspec.Struct, frozen=True, omit_defaults=True):
     postal_address: str = ""
     unsubscribe_url: str = ""  # prefix that the token is appended to; "" = none
     bounce_domain: str = ""  # domain of the VERP return path; "" = the mailbox itself is envelope sender
+    unsubscribe_from_all: bool = False  # whether who unsubscribes here hears from no client of the agency any more
 
 
 class SendAssigned(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -484,13 +499,31 @@ class SendBounced(msgspec.Struct, frozen=True, omit_defaults=True):
     carried: Carried | None = None
 
 
+class SendReturned(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The provider itself, after its 250, reports a failure that is not the recipient's: nobody got it, it waits again.
+
+    `reported_at` is when that happened, as the report says: the same report again returns nothing more.
+    """
+
+    ref: SendRef
+    request: SendRequested
+    attempt: int
+    mailbox: MailboxAddress
+    route: RouteId
+    reply: Reply
+    verdict: Verdict
+    reported_at: datetime
+    carried: Carried | None = None
+
+
 class RecipientSuppressed(msgspec.Struct, frozen=True, omit_defaults=True):
-    """No further mail to this recipient. `client` "" means for all clients."""
+    """No further mail to this recipient. `client` "" means for all clients; `by` names the operator who ordered it."""
 
     recipient: Recipient
-    reason: Literal["hard_bounce", "complaint", "unsubscribe", "manual"]
+    reason: SuppressionReason
     rule: str
     client: ClientId = ClientId("")
+    by: str = ""
 
 
 # ── decided by the fleet stage about sends ───────────────────────────────────────────────────────
@@ -629,6 +662,7 @@ class SendResult(msgspec.Struct, frozen=True, omit_defaults=True):
     request: str = ""
     earliest: datetime | None = None  # while it waits
     limit: WaitLimit | None = None
+    letter: Letter | None = None  # of a reply: where a person finds it
 
 
 class LetterDied(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -31,7 +31,7 @@ _STAGES: tuple[tuple[Stage, re.Pattern[str]], ...] = (
         "dot",
         re.compile(
             r"in reply to end of data|after end of data|failed after i sent|final data|end of (?:message|data)\b"
-            r"|after sending (?:message|data)",
+            r"|after sending (?:message|data)|\(state 1[578]\)|for text command",
             re.IGNORECASE,
         ),
     ),
@@ -39,7 +39,9 @@ _STAGES: tuple[tuple[Stage, re.Pattern[str]], ...] = (
         "rcpt",
         re.compile(
             r"in reply to rcpt|after (?:pipelined )?rcpt|(?:our|for|following) rcpt|does not like recipient"
-            r"|rcpt[- ]to validation|\[rcpt_to\]",
+            r"|rcpt[- ]to validation|\[rcpt_to\]|\(state 14\)|\bsmtp:rcpt\b|\bin rcpt to\b|\bto (?:the )?rcpt to\b"
+            r"|rcpt to: ?<[^ >]{1,300}>\W{0,3}(?:\w{1,10} )?[<>]{3} ?[45]\d\d|rcpt to generated"
+            r"|rcpt[ _]to[ :]+<?[^ <>]{3,200}>? ?(?:failed|error|refused|rejected|generated|command)",
             re.IGNORECASE,
         ),
     ),
@@ -47,7 +49,7 @@ _STAGES: tuple[tuple[Stage, re.Pattern[str]], ...] = (
         "mail",
         re.compile(
             r"in reply to mail|after (?:pipelined )?mail\b|(?:our|for|following) mail from|sender was rejected"
-            r"|mail from:? command",
+            r"|mail from:? command|\bin mail from\b|\bsmtp:mail\b",
             re.IGNORECASE,
         ),
     ),
@@ -64,6 +66,7 @@ _COMMANDS: dict[str, Stage] = {
     "ehlo": "ehlo",
     "helo": "ehlo",
 }
+_GLUED = re.compile(r"(?<=[\w>])\.\.\.(?=\w)")
 _NOBODY_LEFT = re.compile(r"<<< *\d{3}[^\n]{0,80}(?:no valid recipients|need rcpt|no recipients)", re.IGNORECASE)
 _HOST = re.compile(
     r"\b(?:host|talking to|connected to|by|server)[: ]+([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+){1,10})", re.IGNORECASE
@@ -83,6 +86,9 @@ _PROVIDERS = (
     ("mailru", re.compile(r"mail\.ru", re.IGNORECASE)),
     ("yandex", re.compile(r"yandex", re.IGNORECASE)),
     ("tencent", re.compile(r"\bqq\.com", re.IGNORECASE)),
+    ("facebook", re.compile(r"\bfacebook\.com|facebookmail", re.IGNORECASE)),
+    ("messagelabs", re.compile(r"messagelabs\.com", re.IGNORECASE)),
+    ("verizon", re.compile(r"\bvtext\.com|\bvzwpix\.com", re.IGNORECASE)),
     ("docomo", re.compile(r"docomo", re.IGNORECASE)),
     ("kddi", re.compile(r"ezweb\.ne\.jp|\bau\.com|auone|dion\.ne\.jp", re.IGNORECASE)),
     ("orange", re.compile(r"orange\.fr|wanadoo|\bofr_?\d|\blpn", re.IGNORECASE)),
@@ -111,9 +117,8 @@ def said(passage: str) -> Said:
     reply = re.sub(
         rf"(?:^|(?<=\s))(?:<<< *)?{found[1]}(?:-| (?=[45]\.\d))(?:[45]\.\d{{1,3}}\.\d{{1,3}}\b)?[ \t]*", "", reply
     )
-    near = _ENHANCED.search(rest[:400] if end is None else rest[: min(end.start(), 400)])
-    before = None if near else _ENHANCED.search(passage[: found.start()])
-    enhanced = near[1] if near else before[1] if before else ""
+    near = _enhanced(rest[:400] if end is None else rest[: min(end.start(), 400)], found[1])
+    enhanced = near or _enhanced(passage[: found.start()], found[1])
     text = _flat(reply).lstrip("'\"#- ")
     if _SAYS_LITTLE.search(text):
         said_before = passage[: found.start()].rstrip().rpartition("\n")[2]
@@ -121,10 +126,17 @@ def said(passage: str) -> Said:
     return Said(int(found[1]), enhanced, text.removeprefix(enhanced).lstrip(" :-") if enhanced else text)
 
 
+def _enhanced(text: str, code: str) -> str:
+    """Return the first enhanced code that agrees with the code: replies quote others; else the first, else ""."""
+    every = [found[1] for found in _ENHANCED.finditer(text)]
+    return next((one for one in every if one[0] == code[0]), every[0] if every else "")
+
+
 def stage_of(passage: str) -> Stage | None:
     """Return where the conversation stood, as far as a passage says."""
+    told = " ".join(passage.split())  # programs fold what they say, between any two words
     for stage, words in _STAGES:
-        if words.search(passage):
+        if words.search(told):
             return stage
     command = None
     for command in _COMMAND.finditer(passage[:MAX_TEXT]):
@@ -153,4 +165,5 @@ def provider_of(*texts: str) -> str:
 
 
 def _flat(text: str) -> str:
-    return " ".join(text.split())
+    """Return the text as one line, and an address apart from what some servers glue to it: `<a@b.test>...User`."""
+    return _GLUED.sub("... ", " ".join(text.split()))

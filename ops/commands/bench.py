@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ops.bench import planning
 from ops.bench_adapters import mailgun_rate, ses_rate, smtp_rate
+from ops.bench_reports import reports_rate
 
 RATES = {"mailgun": mailgun_rate, "ses": ses_rate}
 out = Console()
@@ -70,3 +71,17 @@ def adapters_command(seconds: float, as_json: bool) -> None:
     for name, rate in found.items():
         table.add_row(name, f"{rate:,.0f}")
     out.print(table)
+
+
+@bench.command("reports")
+@click.option("--seconds", default=2.0, show_default=True, help="How long each run takes.")
+@click.option("--runs", default=5, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def reports_command(seconds: float, runs: int, as_json: bool) -> None:
+    """Typical bounces and auto-replies a second that one core reads and classifies."""
+    rates = (reports_rate(seconds) for _ in track(range(runs), "reports", console=errors, transient=True))
+    rate = statistics.median(rates)
+    if as_json:
+        sys.stdout.write(orjson.dumps({"reports_a_second": rate}).decode() + "\n")
+        return
+    out.print(f"{rate:,.0f} reports a second on one core (median of {runs})", highlight=False)

@@ -25,10 +25,12 @@ COLUMNS = ("file", "index", "recipient", "class", "hard", "status", "reply", "sc
 )
 @click.option("--part", type=click.Choice(list(PARTS)), default="all", show_default=True, help="With --labels.")
 def classify(files: tuple[Path, ...], as_json: bool, labels: Path | None, part: str) -> None:
-    """Say what each message in FILES means for each recipient. FILES: messages, mbox files, folders of them.
+    """Say what each message in FILES means for each recipient. FILES: messages, mbox files, Maildirs, folders of them.
 
-    Nothing is sent, stored or suppressed. With --labels, FILES is one folder of messages, and the exit code is 1
-    when a figure is below its aim.
+    "file" is a file's own name, as labels.jsonl has it ("path", with --json, is where it lies); "index" counts the
+    recipients in that file from 1, through all messages of an mbox. Nothing is sent, stored or suppressed.
+
+    With --labels, FILES is one folder of messages, and the exit code is 1 when a figure is below its aim.
     """
     if labels is not None:
         figures = measure(files[0], labels, part)

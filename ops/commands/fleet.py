@@ -14,9 +14,11 @@ from rich.table import Table
 
 from ops.commands.settings import settings
 from ops.fleet_file import Declared, read_fleet
-from ops.fleet_import import import_mailboxes, read_suppressions, suppress
+from ops.fleet_import import import_mailboxes
 from ops.fleet_orders import order
 from ops.fleet_plan import KINDS, Plan, known, plan, publish
+from ops.suppressions import publish as publish_orders
+from ops.suppressions import read_suppressions
 from schemas.fleet import StopScope
 from schemas.policy import PolicyApplied
 from schemas.registry import data_of
@@ -118,7 +120,7 @@ def _flat(fact: Declared) -> dict[str, object]:
 @click.option(
     "--suppressions",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="CSV of addresses that get no mail: address, client (empty: all), reason.",
+    help="CSV of who gets no mail, as `mailfleet suppressions import` reads it.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def import_(fleet_file: Path, export: Path, suppressions: Path | None, yes: bool) -> None:
@@ -130,7 +132,7 @@ def import_(fleet_file: Path, export: Path, suppressions: Path | None, yes: bool
     name it: mailbox_files = ["mailboxes.csv"]. One plan is shown for all of it.
     """
     taken = import_mailboxes(fleet_file, export, settings().secrets_folder)
-    held = read_suppressions(suppressions, settings().fleet_key()) if suppressions else []
+    held = read_suppressions(suppressions, settings().fleet_key(), getpass.getuser()) if suppressions else []
     made = plan(asyncio.run(known(settings())), taken.fleet)
     show_plan(made)
     out.print(f"passwords to store: {len(taken.secrets)}")
@@ -139,7 +141,7 @@ def import_(fleet_file: Path, export: Path, suppressions: Path | None, yes: bool
         click.confirm("Apply this?", abort=True)
     taken.store()
     asyncio.run(publish(settings(), [*made.facts, *taken.warmed], by="import"))
-    asyncio.run(suppress(settings(), held))
+    asyncio.run(publish_orders(settings(), held, "import"))
     out.print("imported")
 
 

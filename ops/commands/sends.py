@@ -90,6 +90,20 @@ select scope, subject, rule, decided_at from (
     where decision in ('stopped', 'started') order by scope, subject, decided_at desc
 ) latest where decision = 'stopped'
 """
+_BOUNCES = """
+select client, bounce_class, hard, sent_again, count(*)::int from bounces group by 1, 2, 3, 4 order by 1, 5 desc
+"""
+_ANSWERS = """
+select client, kind, count(*)::int from complaints group by 1, 2
+union all select client, kind, count(*)::int from replies group by 1, 2 order by 1, 2
+"""
+_STRAYS = """
+select what, kind, source, count(*)::int, max(seen_at) from stray_reports group by 1, 2, 3 order by 1, 4 desc
+"""
+_SUPPRESSED = """
+select client, reason, count(*)::int from suppressions where until is null group by 1, 2
+union all select client, 'whole domain', count(*)::int from suppressed_domains where suppressed group by 1 order by 1, 2
+"""
 _CAPACITY = """
 select client, sum(mailboxes)::int, sum(mailboxes_out)::int, sum(sends_per_day)::int, sum(used_on_latest_day)::int
 from capacity group by 1 order by 1
@@ -99,11 +113,15 @@ from capacity group by 1 order by 1
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(as_json: bool) -> None:
-    """Show how many sends stand where, what waits for what, who is in which state, and who is left out or stopped."""
+    """Show how many sends stand where, what came back, what waits for what, and who is in which state or stopped."""
     with psycopg.connect(settings().database_url) as connection:
         found = {
             "sends": _rows(connection, _STATES, "client", "state", "count"),
             "refused": _rows(connection, _REFUSALS, "client", "reason", "count"),
+            "bounced": _rows(connection, _BOUNCES, "client", "class", "hard", "sent again", "count"),
+            "answers": _rows(connection, _ANSWERS, "client", "kind", "count"),
+            "reports of no send": _rows(connection, _STRAYS, "what", "kind", "source", "count", "latest"),
+            "suppressed": _rows(connection, _SUPPRESSED, "client", "reason", "count"),
             "waiting": _rows(connection, _WAITING, "client", "limit", "count", "earliest"),
             "capacity": _rows(connection, _CAPACITY, "client", "mailboxes", "out", "mails a day", "used today"),
             "mailboxes by state": _rows(connection, _BY_STATE, "client", "state", "count"),
@@ -137,6 +155,8 @@ def _table(title: str, rows: list[dict[str, Any]]) -> None:
 def _text(value: object) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S %Z}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value if value is not None else "")
 
 
@@ -156,6 +176,23 @@ _ATTEMPTS = """
 select attempt, mailbox, route, rule, outcome, coalesce(reply_code::text, '') || ' ' || coalesce(reply_enhanced, '')
     || ' ' || coalesce(reply_text, what, ''), coalesce(verdict_rule, ''), assigned_at, settled_at
 from attempts where send_id = %(name)s or client || '/' || send_id = %(name)s order by client, attempt
+"""
+_BOUNCED = """
+select attempt, bounce_class, hard, reply_code::text || ' ' || status || ' ' || reply_text, rule, sent_again, bounced_at
+from bounces where send_id = %(name)s or client || '/' || send_id = %(name)s order by client, bounced_at
+"""
+_COMPLAINED = """
+select kind, source, feedback, complained_at from complaints
+where send_id = %(name)s or client || '/' || send_id = %(name)s order by client, complained_at
+"""
+_REPLIED = """
+select kind, mailbox, folder, uid, message_id, replied_at from replies
+where send_id = %(name)s or client || '/' || send_id = %(name)s order by client, replied_at
+"""
+_HELD = """
+select u.reason, u.client, u.rule, u.ordered_by, u.since, u.until, u.ended_by
+from sends s join suppressions u on u.recipient = s.recipient and u.client in ('', s.client)
+where s.send_id = %(name)s or s.client || '/' || s.send_id = %(name)s order by u.since
 """
 _MAILBOX = """
 select m.mailbox, m.client, m.active, m.daily_quota, m.used_day, m.used, m.open_attempt, m.free_at, m.out_until,
@@ -207,6 +244,10 @@ def why(name: str, as_json: bool) -> None:
     sys.exit(0 if any(found.values()) else 1)
 
 
+BOUNCE_COLUMNS = ("attempt", "class", "hard", "reply", "rule", "sent again", "at")
+HELD_COLUMNS = ("reason", "client", "rule", "ordered by", "since", "until", "ended by")
+
+
 def _states(connection: Any, senders: list[Sender]) -> list[dict[str, Any]]:
     """The states of a sender and of those above it."""
     found = []
@@ -230,6 +271,10 @@ def _send(connection: Any, name: str) -> dict[str, list[dict[str, Any]]]:
         "send": _named(connection, _SEND, send_columns, values),
         "refused requests": _named(connection, _REFUSED, ("send", "reason", "detail", "at"), values),
         "attempts": _named(connection, _ATTEMPTS, columns, values),
+        "bounces": _named(connection, _BOUNCED, BOUNCE_COLUMNS, values),
+        "complaints": _named(connection, _COMPLAINED, ("kind", "told by", "feedback", "at"), values),
+        "replies": _named(connection, _REPLIED, ("kind", "mailbox", "folder", "uid", "message id", "at"), values),
+        "the recipient is suppressed": _named(connection, _HELD, HELD_COLUMNS, values),
     }
 
 

@@ -169,10 +169,12 @@ class Publisher:
         partition = partition_of(key, DELIVERY_INPUTS.partitions)
         while True:
             try:
-                return await append(self._writer, self._settings, DELIVERY_INPUTS, seen, key, partition, "mta log")
+                await append(self._writer, self._settings, DELIVERY_INPUTS, seen, key, partition, "mta log")
             except AppendUncertain as error:
                 log.warning("%s; tried again in %.0f s", error, PATIENCE_S)
                 await asyncio.sleep(PATIENCE_S)
+            else:
+                return
 
     async def close(self) -> None:
         """Hang up."""

@@ -1,22 +1,26 @@
 """What the delivery stage decides: fact → function, as a table at the end."""
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, assert_never
+from typing import Any
 
 from schemas.fleet import StartOrdered, StopOrdered, StopScope
-from schemas.ids import ClientId, SendId
 from schemas.registry import Fact
-from schemas.reports import MtaLineSeen
+from schemas.reports import (
+    DomainSuppressOrdered,
+    MtaLineSeen,
+    ReportForged,
+    ReportSeen,
+    ReportUncorrelated,
+    SuppressOrdered,
+    UnsuppressOrdered,
+)
 from schemas.sending import (
     PROCESS_GONE,
     Accepted,
-    AttemptAccepted,
     AttemptAssigned,
     AttemptMissed,
     AttemptNotSent,
-    AttemptRefused,
     AttemptUnknown,
     CancelCameTooLate,
     CancelOrdered,
@@ -28,15 +32,12 @@ from schemas.sending import (
     OutcomeReported,
     OutcomeSeen,
     PartitionResumed,
-    RecipientSuppressed,
     Refused,
     RefusedReason,
-    Reply,
     RequestRejected,
     SendAdmitted,
     SendAssigned,
     SendAssumedSent,
-    SendBounced,
     SendCancelled,
     SendDelivered,
     SendExpired,
@@ -53,18 +54,19 @@ from schemas.sending import (
     Ticked,
     Unknown,
 )
+from streams.delivery import reports, suppression
+from streams.delivery.attempt import answered
 from streams.delivery.state import (
     DUE_SHARDS,
     MOST_WAITING,
     REMEMBERED,
+    WAITING,
     DeliveryState,
     Due,
-    SendRow,
     hour_text,
 )
-from streams.delivery.verdict import verdict
+from streams.delivery.suppression import suppressed
 
-WAITING = ("admitted", "assigned")
 UNSETTLED = ("assigned", "started", "unknown")
 
 
@@ -107,13 +109,6 @@ def refusal(state: DeliveryState, fact: SendRequested, at: datetime) -> tuple[Re
     if len(state.recipient(fact.ref.recipient).waiting) >= MOST_WAITING:
         return "policy", f"{MOST_WAITING} sends wait for this recipient already"
     return None
-
-
-def suppressed(state: DeliveryState, request: SendRequested) -> str:
-    """Return why this client may not write to the recipient, under whatever spelling, "" when it may."""
-    exact = state.recipient(request.ref.recipient).suppressions
-    wide = [s for s in state.recipient(request.recipient_loose).suppressions if s.reason != "hard_bounce"]
-    return next((s.reason for s in (*exact, *wide) if s.client in ("", request.ref.client)), "")
 
 
 def rejected(_state: DeliveryState, fact: RequestRejected, _at: datetime) -> list[Fact]:
@@ -197,7 +192,7 @@ def outcome(state: DeliveryState, fact: OutcomeSeen | OutcomeReported, _at: date
     box, route = row.assignment.sender.mailbox, row.assignment.call.route
     match fact.outcome:
         case Accepted() | Refused():
-            return _answered(state, fact.ref, row.assignment, fact.outcome)
+            return answered(state, row, row.assignment, fact.outcome)
         case NotSent(stage, what):
             if row.state == "assigned" and what == "content_gone":
                 return [
@@ -211,80 +206,12 @@ def outcome(state: DeliveryState, fact: OutcomeSeen | OutcomeReported, _at: date
             return [AttemptUnknown(fact.ref, fact.attempt, box, route, what)]
 
 
-def _answered(state: DeliveryState, ref: SendRef, assignment: SendAssigned, said: Accepted | Refused) -> list[Fact]:
-    attempt, box, route = assignment.attempt, assignment.sender.mailbox, assignment.call.route
-    if isinstance(said, Accepted):
-        return [AttemptAccepted(ref, attempt, box, route, said.provider_id, said.reply)]
-    means = verdict(said.reply)
-    refused: list[Fact] = [AttemptRefused(ref, attempt, box, route, said.reply, means)]
-    return refused + _consequences(state, ref, means.action, means.rule)
-
-
 def evidence(state: DeliveryState, fact: EvidenceSeen, _at: datetime) -> list[Fact]:
     """Settle an unknown attempt by the provider's own record of it."""
     row = state.send(fact.ref)
     if row is None or row.assignment is None or row.attempt != fact.attempt or row.state != "unknown":
         return []
-    return _answered(state, fact.ref, row.assignment, fact.said)
-
-
-def _consequences(state: DeliveryState, ref: SendRef, action: str, rule: str) -> list[Fact]:
-    if action == "fail":
-        return [SendFailed(ref, rule)]
-    if action == "suppress":
-        stop: list[Fact] = [SendFailed(ref, rule), RecipientSuppressed(ref.recipient, "hard_bounce", rule)]
-        return stop + _cancel_others(state, ref)
-    return []
-
-
-def _cancel_others(state: DeliveryState, ref: SendRef) -> list[Fact]:
-    """Cancel what else waits for a recipient that is suppressed now."""
-    found: list[Fact] = []
-    for name in state.recipient(ref.recipient).waiting:
-        client, _, send_id = name.partition("/")
-        row = state.send_named(name)
-        if row is not None and row.state in WAITING and name != f"{ref.client}/{ref.send_id}":
-            found.append(SendCancelled(SendRef(ClientId(client), SendId(send_id), ref.recipient), "suppression"))
-    return found
-
-
-def bounced(state: DeliveryState, row: SendRow, reply: Reply) -> list[Fact]:
-    """A recorded refusal after the 250: proof for an unknown attempt, a bounce of an accepted one."""
-    ref, assignment = row.request.ref, row.assignment
-    if assignment is None:
-        return []
-    if row.state == "unknown":
-        return _answered(state, ref, assignment, Refused(reply))
-    if row.state not in ("accepted", "delivered", "assumed_sent"):
-        return []
-    means = verdict(reply)
-    found: list[Fact] = [SendBounced(ref, row.attempt, reply, means)]
-    if means.action == "suppress":
-        found.append(RecipientSuppressed(ref.recipient, "hard_bounce", means.rule))
-        found += _cancel_others(state, ref)
-    return found
-
-
-def mta_line(state: DeliveryState, fact: MtaLineSeen, _at: datetime) -> list[Fact]:
-    """Take what an agency's own MTA logged: the receiver's answer to a send that the MTA had accepted."""
-    row = state.send_of_token(fact.token)
-    if row is None or row.assignment is None:
-        return []
-    code = re.search(r"\b([245]\d\d)\b", fact.text)
-    reply = Reply("mta", "dot", int(code[1]) if code else 0, fact.dsn, fact.text)
-    match fact.status:
-        case "deferred":
-            return []
-        case "sent" if row.state == "unknown":
-            return _answered(state, row.request.ref, row.assignment, Accepted(fact.queue_id, reply))
-        case "sent" if row.state == "accepted":
-            return [SendDelivered(row.request.ref, row.attempt, f"taken by {fact.relay or 'the receiver'}")]
-        case "sent":
-            return []
-        case "bounced" | "expired":
-            return bounced(state, row, reply)
-        case other:
-            assert_never(other)
+    return answered(state, row, row.assignment, fact.said)
 
 
 def resumed(state: DeliveryState, fact: PartitionResumed, _at: datetime) -> list[Fact]:
@@ -337,7 +264,11 @@ def lapsed(state: DeliveryState, fact: SendLapsed, _at: datetime) -> list[Fact]:
 
 
 def ticked(state: DeliveryState, _fact: Ticked, at: datetime) -> list[Fact]:
-    """Decide one shard of one past hour: what stayed unknown, what had no bounce."""
+    """Decide one shard of one past hour (what stayed unknown, what had no bounce) and a step of a sweep."""
+    return [*suppression.swept(state), *_next_hour(state, at)]
+
+
+def _next_hour(state: DeliveryState, at: datetime) -> list[Fact]:
     cursor = state.cursor()
     if cursor is None:
         return [_hour_before(at)]
@@ -359,21 +290,8 @@ def _come_due(state: DeliveryState, due: Due) -> list[Fact]:
     if due.what == "assume_sent" and row.state == "unknown":
         return [SendAssumedSent(due.ref, due.attempt)]
     if due.what == "assume_delivered" and row.state == "accepted":
-        return [SendDelivered(due.ref, due.attempt, "no bounce in 48 h")]
+        return [SendDelivered(due.ref, due.attempt, "no bounce in 48 h", reports.carried(row))]
     return []
-
-
-def suppression_imported(state: DeliveryState, fact: SuppressionImported, _at: datetime) -> list[Fact]:
-    """Take an imported suppression, once, and cancel what waits."""
-    held = state.recipient(fact.recipient).suppressions
-    if any(s.client in ("", fact.client) for s in held):
-        return []
-    taken: list[Fact] = [RecipientSuppressed(fact.recipient, "manual", f"imported: {fact.reason}", fact.client)]
-    for name in state.recipient(fact.recipient).waiting:
-        row = state.send_named(name)
-        if row is not None and row.state in WAITING and fact.client in ("", row.request.ref.client):
-            taken.append(SendCancelled(row.request.ref, "suppression"))
-    return taken
 
 
 Decision = Callable[[DeliveryState, Any, datetime], list[Fact]]
@@ -385,13 +303,19 @@ DECISIONS: Mapping[type[Fact], Decision] = {
     OutcomeSeen: outcome,
     OutcomeReported: outcome,
     EvidenceSeen: evidence,
-    MtaLineSeen: mta_line,
+    MtaLineSeen: reports.mta_line,
+    ReportSeen: reports.seen,
+    ReportForged: reports.noted,
+    ReportUncorrelated: reports.noted,
     PartitionResumed: resumed,
     CancelOrdered: cancel_ordered,
     SendTurnedAway: turned_away,
     SendGivenUp: given_up,
     SendLapsed: lapsed,
-    SuppressionImported: suppression_imported,
+    SuppressOrdered: suppression.ordered,
+    UnsuppressOrdered: suppression.taken_back,
+    DomainSuppressOrdered: suppression.domain_ordered,
+    SuppressionImported: suppression.imported,
     StopOrdered: ordered,
     StartOrdered: ordered,
     Ticked: ticked,

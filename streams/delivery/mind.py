@@ -5,7 +5,9 @@ from datetime import datetime
 
 import msgspec
 
+from schemas.ids import MailboxAddress
 from schemas.registry import Fact
+from schemas.reports import SendComplained, SendReplied, SendUnsubscribed
 from schemas.sending import (
     AttemptAccepted,
     AttemptAssigned,
@@ -14,6 +16,8 @@ from schemas.sending import (
     AttemptRefused,
     AttemptUnknown,
     CancelCameTooLate,
+    CancelRequested,
+    Reply,
     SendAdmitted,
     SendAssumedSent,
     SendBounced,
@@ -24,6 +28,8 @@ from schemas.sending import (
     SendRef,
     SendRefused,
     SendResult,
+    SendReturned,
+    SendState,
     SendWithdrawn,
     SubmissionStarted,
 )
@@ -35,7 +41,8 @@ from streams.log.mind import Outgoing
 from streams.log.rows import RowKey, Rows
 
 SETTLES = (AttemptAccepted, AttemptRefused, AttemptNotSent, AttemptUnknown, AttemptMissed)
-TO_FLEET = (SendAdmitted, *SETTLES, SendCancelled, SendAssumedSent, SendWithdrawn, SendExpired)
+COMES_BACK = (SendDelivered, SendBounced, SendReturned, SendReplied, SendUnsubscribed, SendComplained)
+TO_FLEET = (SendAdmitted, *SETTLES, SendCancelled, SendAssumedSent, SendWithdrawn, SendExpired, *COMES_BACK)
 
 
 class DeliveryMind:
@@ -84,6 +91,9 @@ class DeliveryMind:
         if isinstance(fact, TO_FLEET):
             ref: SendRef = fact.request.ref if isinstance(fact, SendAdmitted) else fact.ref
             out.append(Outgoing(FLEET_INPUTS, ref.client.encode(), fact))
+        if isinstance(fact, SendReplied) and fact.thread_id:
+            stop = CancelRequested(fact.ref.client, thread_id=fact.thread_id, by="reply")
+            out.append(Outgoing(FLEET_INPUTS, fact.ref.client.encode(), stop))
         result = result_of(fact, at)
         if result is not None:
             key = f"{result.client}/{result.send_id}".encode()
@@ -133,7 +143,7 @@ def result_of(fact: Fact, at: datetime) -> SendResult | None:
                 "admitted",
                 at,
                 f"refused: {fact.verdict.rule}",
-                f"{fact.reply.code} {fact.reply.enhanced} {fact.reply.text}"[:300],
+                _said(fact.reply),
                 fact.attempt,
                 fact.mailbox,
             )
@@ -154,11 +164,32 @@ def result_of(fact: Fact, at: datetime) -> SendResult | None:
         case SendAssumedSent():
             return SendResult(fact.ref.client, fact.ref.send_id, "assumed_sent", at, "no evidence in 24 h")
         case SendBounced():
-            said = f"{fact.reply.code} {fact.reply.enhanced} {fact.reply.text}"[:300]
-            return SendResult(
-                fact.ref.client, fact.ref.send_id, "bounced", at, fact.verdict.rule, said, attempt=fact.attempt
-            )
+            return _came_back(fact, "bounced", fact.verdict.rule, _said(fact.reply), at)
+        case SendReturned():
+            return _came_back(fact, "admitted", f"returned: {fact.verdict.rule}", _said(fact.reply), at)
+        case SendComplained():
+            return _came_back(fact, "complained", fact.feedback, f"told by {fact.source}", at)
+        case SendUnsubscribed():
+            return _came_back(fact, "unsubscribed", fact.source, "", at)
+        case SendReplied():
+            answer = _came_back(fact, "replied", "a person wrote back", "", at)
+            return msgspec.structs.replace(answer, letter=fact.letter)
         case SendDelivered():
             return SendResult(fact.ref.client, fact.ref.send_id, "delivered", at, fact.rule)
         case _:
             return None
+
+
+def _came_back(
+    fact: SendBounced | SendReturned | SendComplained | SendUnsubscribed | SendReplied,
+    state: SendState,
+    reason: str,
+    detail: str,
+    at: datetime,
+) -> SendResult:
+    box = MailboxAddress("") if fact.carried is None else fact.carried.mailbox
+    return SendResult(fact.ref.client, fact.ref.send_id, state, at, reason, detail, fact.attempt, box)
+
+
+def _said(reply: Reply) -> str:
+    return f"{reply.code} {reply.enhanced} {reply.text}"[:300]

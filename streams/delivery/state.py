@@ -6,8 +6,8 @@ from typing import Literal
 import msgspec
 
 from schemas.fleet import StopScope
-from schemas.ids import ClientId, MailboxAddress, Recipient
-from schemas.sending import SendAssigned, SendRef, SendRequested, SendState
+from schemas.ids import ClientId, DomainName, MailboxAddress, Recipient
+from schemas.sending import SendAssigned, SendRef, SendRequested, SendState, SuppressionReason
 from streams.log.rows import RowKey, Rows
 
 LOOKED_UP_AFTER = (timedelta(hours=1), timedelta(hours=6), timedelta(hours=22))
@@ -16,12 +16,37 @@ ASSUMED_SENT_AFTER = timedelta(hours=24)
 DELIVERED_AFTER = timedelta(hours=48)
 REMEMBERED = timedelta(days=400)
 DUE_SHARDS = 8
+WAITING: tuple[SendState, ...] = ("admitted", "assigned")
+AFTER_250: tuple[SendState, ...] = (
+    "accepted",
+    "assumed_sent",
+    "delivered",
+    "bounced",
+    "replied",
+    "unsubscribed",
+    "complained",
+)
+"""What a send that left can come to, in the order in which one outweighs the one before."""
 MOST_WAITING = 200
 """Sends that may wait for one recipient: more would be a flood, and a row that grows without end."""
 
 
+RECENT = 50
+"""Sends that are remembered for a recipient, so that a report without a token can find its own."""
+MOST_ANSWERS = 20
+QUEUED_FOR = timedelta(days=14)
+"""No send waits longer: it expires 13 days after it was asked for."""
+MOST_QUEUED = 300
+"""Admissions of one hour and shard that are remembered for the suppression of a domain; claims see the rest."""
+MOST_RETURNS = 2
+
+
 class SendRow(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A send that was admitted. `attempt` counts assignments, from 1; `hand` is the one that claimed the last."""
+    """A send that was admitted. `attempt` counts assignments, from 1; `hand` is the one that claimed the last.
+
+    `returned` are the times of the reports by which it waited anew; `heard` what else came back: bounced,
+    delivered, complained, unsubscribed, auto_reply, challenge, and the place of each reply.
+    """
 
     request: SendRequested
     state: SendState
@@ -30,21 +55,27 @@ class SendRow(msgspec.Struct, frozen=True, omit_defaults=True):
     hand: str = ""
     first_mailbox: MailboxAddress = MailboxAddress("")
     provider_id: str = ""
+    returned: tuple[datetime, ...] = ()
+    heard: tuple[str, ...] = ()
 
 
 class Suppression(msgspec.Struct, frozen=True):
     """Why a recipient gets no mail; `client` "" means from nobody."""
 
     client: ClientId
-    reason: str
+    reason: SuppressionReason
     rule: str
 
 
 class RecipientRow(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A recipient's suppressions and the sends that wait for them ("client/send_id")."""
+    """A recipient's suppressions, the sends that wait for them ("client/send_id"), and the last ones admitted.
+
+    `recent` stands in the row of the loose address too: there it has those of every spelling.
+    """
 
     suppressions: tuple[Suppression, ...] = ()
     waiting: tuple[str, ...] = ()
+    recent: tuple[str, ...] = ()
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -81,6 +112,35 @@ class StopRow(msgspec.Struct, frozen=True):
     by: str
 
 
+class DomainRow(msgspec.Struct, frozen=True):
+    """The suppression of a recipients' domain, or that it was taken back."""
+
+    suppressed: bool
+    reason: str
+    by: str
+
+
+class Sweep(msgspec.Struct, frozen=True):
+    """A suppressed domain whose waiting sends are being cancelled: those admitted from hour `since` to `until`."""
+
+    domain: DomainName
+    client: ClientId
+    since: str
+    until: str
+
+
+class SweepRow(msgspec.Struct, frozen=True):
+    """All sweeps that are not done."""
+
+    sweeps: tuple[Sweep, ...] = ()
+
+
+class QueueRow(msgspec.Struct, frozen=True):
+    """The sends that were admitted in one hour, one shard."""
+
+    sends: tuple[str, ...] = ()
+
+
 ROW_TYPES: dict[str, type[msgspec.Struct]] = {
     "send": SendRow,
     "recipient": RecipientRow,
@@ -88,8 +148,12 @@ ROW_TYPES: dict[str, type[msgspec.Struct]] = {
     "cursor": CursorRow,
     "stop": StopRow,
     "token": TokenRow,
+    "domain": DomainRow,
+    "sweep": SweepRow,
+    "queue": QueueRow,
 }
 CURSOR: RowKey = ("cursor", "")
+SWEEP: RowKey = ("sweep", "")
 
 
 def send_key(ref: SendRef) -> RowKey:
@@ -109,7 +173,17 @@ def hour_text(at: datetime) -> str:
 
 def due_key(at: datetime, recipient: Recipient) -> RowKey:
     """The row that holds what is due at `at` for this recipient."""
-    return "due", f"{hour_text(at)}/{int(recipient[:8], 16) % DUE_SHARDS}"
+    return "due", f"{hour_text(at)}/{shard_of(recipient)}"
+
+
+def queue_key(at: datetime, recipient: Recipient) -> RowKey:
+    """The row of what was admitted in the hour of `at`."""
+    return "queue", f"{hour_text(at)}/{shard_of(recipient)}"
+
+
+def shard_of(recipient: Recipient) -> int:
+    """The shard of a recipient within an hour."""
+    return int(recipient[:8], 16) % DUE_SHARDS
 
 
 def attempt_key(ref: SendRef, attempt: int) -> str:
@@ -146,6 +220,25 @@ class DeliveryState:
         """What is due in that hour and shard."""
         row = self._rows.get(("due", f"{hour}/{shard}"))
         return row.due if isinstance(row, DueRow) else ()
+
+    def queued(self, hour: str) -> list[SendRow]:
+        """The sends that were admitted in that hour, as they are now."""
+        names: list[str] = []
+        for shard in range(DUE_SHARDS):
+            row = self._rows.get(("queue", f"{hour}/{shard}"))
+            names += row.sends if isinstance(row, QueueRow) else ()
+        found = (self.send_named(name) for name in dict.fromkeys(names))
+        return [row for row in found if row is not None]
+
+    def domain(self, client: str, domain: str) -> DomainRow | None:
+        """The suppression of exactly this domain for exactly this client ("" is all clients)."""
+        row = self._rows.get(("domain", f"{client}/{domain}"))
+        return row if isinstance(row, DomainRow) and row.suppressed else None
+
+    def sweeps(self) -> tuple[Sweep, ...]:
+        """The suppressed domains whose waiting sends are not all cancelled yet."""
+        row = self._rows.get(SWEEP)
+        return row.sweeps if isinstance(row, SweepRow) else ()
 
     def stopped_by(self, scope: StopScope, name: str) -> str:
         """Who stopped this, "" when nobody did."""

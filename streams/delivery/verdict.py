@@ -21,7 +21,8 @@ ReportAction = Action | Literal["ignore"]
 class Rule(msgspec.Struct, frozen=True, rename={"reply_class": "class"}):
     """One rule; empty fields match everything. `codes` is an inclusive range, `line` taught the rule.
 
-    `text` is sought in "code enhanced words", whatever its case; in the file it may be a list, `any`.
+    `text` is sought in "code enhanced words", whatever its case; in the file it may be a list, `any`, whose
+    entries may name a list of [words]: "@nobody".
     """
 
     name: str
@@ -74,20 +75,24 @@ class Meaning(msgspec.Struct, frozen=True):
     rule: str
 
 
-def _joined(rules: Any) -> tuple[Rule, ...]:
+def _joined(rules: Any, words: dict[str, list[str]]) -> tuple[Rule, ...]:
     """Return the rules as read; the patterns of a list become one, which is what costs when replies are many."""
     read = msgspec.convert(rules, tuple[Rule, ...], strict=True)
     return tuple(
-        msgspec.structs.replace(rule, text="|".join(f"(?:{one})" for one in rule.any), any=()) if rule.any else rule
-        for rule in read
+        msgspec.structs.replace(rule, text=_one_of(rule.any, words), any=()) if rule.any else rule for rule in read
     )
+
+
+def _one_of(patterns: tuple[str, ...], words: dict[str, list[str]]) -> str:
+    every = [one for named in patterns for one in (words[named[1:]] if named.startswith("@") else [named])]
+    return "|".join(f"(?:{one})" for one in every)
 
 
 def _load() -> tuple[tuple[Rule, ...], tuple[Rule, ...], tuple[ReportRule, ...]]:
     raw: dict[str, Any] = tomllib.loads(files("streams.delivery").joinpath("verdict_rules.toml").read_text("utf-8"))
     return (
-        _joined(raw["provider_rule"]),
-        _joined(raw["rule"]),
+        _joined(raw["provider_rule"], raw["words"]),
+        _joined(raw["rule"], raw["words"]),
         msgspec.convert(raw["report"], tuple[ReportRule, ...]),
     )
 
@@ -116,5 +121,5 @@ def meaning(kind: ReportKind, action: str, reply: Reply) -> Meaning:
     meant = verdict(reply)
     if meant.rule == NO_SENSE or (delayed and reply.code >= 500):
         waits = delayed or reply.enhanced.startswith("4")
-        meant = verdict(msgspec.structs.replace(reply, code=450 if waits else 550, stage="rcpt"))
+        meant = verdict(msgspec.structs.replace(reply, code=450 if waits else 550))
     return Meaning(meant.reply_class, meant.action == "suppress", meant.scope, meant.action, meant.rule)

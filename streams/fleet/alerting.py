@@ -46,7 +46,7 @@ def _of_sender(fact: HealthChanged) -> list[Fact]:
     severity = SEVERITY.get((fact.scope, fact.now))
     if severity is not None:
         title = f"{fact.scope} {fact.name or fact.client} {IN_WORDS[fact.now]}: {fact.evidence.rule}"
-        return [AlertRaised(fact.client, name, severity, title, _detail(fact), f"{fact.scope}-health")]
+        return [AlertRaised(fact.client, name, severity, title, _detail(fact), f"{fact.scope}_health")]
     if fact.now == "active" and (fact.scope != "mailbox" or fact.was != "watched"):
         return [AlertResolved(fact.client, name, fact.evidence.rule)]
     return []
@@ -78,7 +78,7 @@ def numbers(why: Evidence) -> str:
 def _of_trip(fact: RouteTripped) -> AlertRaised:
     title = f"route {fact.route} of {fact.client} does not work: {fact.rule}"
     detail = f"{fact.evidence} Its next try is at {fact.until:%Y-%m-%d %H:%M:%S} UTC."
-    return AlertRaised(fact.client, _trip_name(fact), "warning", title, detail, "route-tripped")
+    return AlertRaised(fact.client, _trip_name(fact), "warning", title, detail, "route_tripped")
 
 
 def _trip_name(fact: RouteTripped | RouteRecovered) -> str:

@@ -421,6 +421,7 @@ class _Plan:
                 row.declared.name,
                 owner.declared.postal_address,
                 owner.declared.unsubscribe_url,
+                unsubscribe_from_all=owner.declared.unsubscribe_from_all,
             ),
             call=call_of(row, route),
             not_before=not_before,

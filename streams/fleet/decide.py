@@ -23,7 +23,7 @@ from schemas.health import HealthChanged, PauseOrdered, ResumeOrdered, Scope, Si
 from schemas.ids import ClientId, MailboxAddress
 from schemas.policy import PolicyApplied
 from schemas.registry import Fact
-from schemas.reports import SendComplained
+from schemas.reports import SendComplained, SendReplied, SendUnsubscribed
 from schemas.sending import (
     PROCESS_GONE,
     AttemptAccepted,
@@ -46,6 +46,7 @@ from schemas.sending import (
     SendQueued,
     SendRef,
     SendRequeued,
+    SendReturned,
     SendState,
     SendTurnedAway,
     SendWithdrawn,
@@ -281,6 +282,26 @@ def not_sent(state: FleetState, fact: AttemptNotSent | AttemptMissed, at: dateti
     return [again]
 
 
+def returned(state: FleetState, fact: SendReturned, at: datetime) -> list[Fact]:
+    """The provider took it and gave it back: it waits again; its quota is spent, whose fault it is pays now."""
+    row = state.backlog(_id(fact.ref))
+    if row is None or row.request is not None or row.recipient != fact.ref.recipient or row.attempt != fact.attempt:
+        return []
+    when = at + timedelta(seconds=_pace(state, fact.ref).first_retry_seconds)
+    rule = f"returned: {fact.verdict.rule}"
+    again: list[Fact] = [
+        SendQueued(fact.request),
+        SendRequeued(fact.ref, fact.attempt, when, rule, counts=False),
+    ]
+    refused = AttemptRefused(fact.ref, fact.attempt, fact.mailbox, fact.route, fact.reply, fact.verdict)
+    return again + _blamed(state, refused, at)
+
+
+def told(_state: FleetState, _fact: SendReplied | SendUnsubscribed, _at: datetime) -> list[Fact]:
+    """Nothing follows here: the delivery stage has ended what was to end."""
+    return []
+
+
 def delivered(state: FleetState, fact: SendDelivered, at: datetime) -> list[Fact]:
     """The mail arrived, as far as anybody tells."""
     return _late_sign(state, fact, "delivered", at)
@@ -400,6 +421,9 @@ DECISIONS: Mapping[type[Fact], Decision] = {
     SendComplained: complained,
     PauseOrdered: sender_ordered,
     ResumeOrdered: sender_ordered,
+    SendReturned: returned,
+    SendReplied: told,
+    SendUnsubscribed: told,
     CancelRequested: cancel_requested,
     AccountTripped: account_tripped,
     MailboxWarmed: warmed,

@@ -233,6 +233,8 @@ def _backlog(row: BacklogRow | None, fact: Fact, at: datetime) -> BacklogRow:
     if isinstance(fact, SendQueued):
         request = fact.request
         soonest = request.not_before or request.requested_at
+        if row is not None:  # it ended as accepted and was returned: attempts go on counting
+            return msgspec.structs.replace(row, state="admitted", request=request, not_before=soonest)
         return BacklogRow(request.ref.recipient, "admitted", request=request, not_before=soonest)
     if row is None:
         raise ValueError(f"{type(fact).__name__} of a send that was never queued")

@@ -309,6 +309,25 @@ class FleetState:
         row = self.backlog(id_)
         return row if row is not None and row.state == "admitted" and row.request is not None else None
 
+    def next_due(self) -> datetime | None:
+        """When a tick may next decide something; None while nothing is waited for. A time past means now."""
+        times = [heap[0][0] for heap in (self.lapse, self.tell) if heap]
+        for client, queue in self._sends.items():
+            if queue.later:
+                times.append(queue.later[0][0])
+            if any(queue.due.values()) or queue.ready:
+                boxes = self._boxes[client]
+                asleep = boxes.next_awake()
+                if boxes.groups():
+                    return ALWAYS
+                if asleep is not None:
+                    times.append(asleep.wake_at)
+        return min(times, default=None)
+
+    def forget(self, key: RowKey) -> None:
+        """Drop a row that nothing will speak of again: for simulations, which never meet an old send_id."""
+        self._rows.pop(key, None)
+
     # ── indexes ──────────────────────────────────────────────────────────────────────────────────
 
     def _index(self, key: RowKey, before: msgspec.Struct | None, row: msgspec.Struct) -> None:

@@ -192,6 +192,69 @@ def test_unknown_user_said_after_the_mail_was_taken_is_a_filter_but_at_rcpt_a_de
     assert one(dsn(said, at.format("RCPT TO"))).hard
 
 
+def test_the_stage_is_found_wherever_a_program_folds_its_words() -> None:
+    said = "Final-Recipient: rfc822; a@c.test\nAction: failed\nStatus: 5.0.0\nDiagnostic-Code: smtp; 550 User unknown"
+    folded = "<a@c.test>: host mx.c.test said: 550 User unknown (in reply to\n    {}\n    command)"
+    assert one(dsn(said, folded.format("RCPT TO"))).hard
+    assert one(dsn(said, folded.format("end of DATA"))).reply_class == "policy_content"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SMTP:RCPT host 192.0.2.1: 553 5.3.0 <a@c.test>... No such user here",
+        "RCPT TO generated following response:\n553 5.3.0 <a@c.test>... Addressee unknown, relay=[192.0.2.1]",
+        "The error that the other server returned was:\n550 550 No such user (state 14).",
+        "Sent <<< RCPT TO:<a@c.test>\nReceived >>> 550 <a@c.test>... user unknown",
+        "550 a@c.test...User unknown  in RCPT TO",
+    ],
+    ids=["x3", "imail", "gmail", "interscan", "sendgrid"],
+)
+def test_programs_say_in_their_own_words_that_it_was_at_rcpt(text: str) -> None:
+    found = one(bounce(f"Delivery to the following recipients failed permanently:\n\n  <a@c.test>\n\n{text}\n"))
+    assert (found.recipient, found.hard) == ("a@c.test", True)
+
+
+def test_a_dialogue_that_a_postmaster_quotes_is_a_bounce_in_any_language() -> None:
+    raw = letter(
+        'From: "InterScan MSS" <postmaster@c.test>',
+        "To: bob@firm.test",
+        "Subject: メッセージを配信できません。",
+        body="...\n\nSent <<< RCPT TO:<a@c.test>\nReceived >>> 550 5.1.1 <a@c.test>... user unknown\n",
+    )
+    assert (one(raw).recipient, one(raw).reply, one(raw).hard) == ("a@c.test", "550", True)
+
+
+def test_the_enhanced_code_of_another_reply_that_is_quoted_is_not_taken() -> None:
+    text = "550-Verification failed for <a@c.test>\n550-Response: 450 4.1.1 rejected\n550 5.1.1 Recipient verify failed"
+    assert one(bounce(f"<a@c.test>:\n{text}\n")).status == "5.1.1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype", "reply_class", "action"),
+    [
+        ("Permanent", "NoEmail", "hard", "suppress"),
+        ("Permanent", "SomethingNew", "unknown", "ask"),
+        ("Transient", "MailboxFull", "mailbox_full", "retry"),
+        ("Transient", "SomethingNew", "soft", "retry"),
+        ("Undetermined", "Undetermined", "soft", "retry"),
+    ],
+)
+def test_a_type_without_a_reply_means_what_ses_says_and_a_new_permanent_one_asks(
+    kind: str, subtype: str, reply_class: str, action: str
+) -> None:
+    told = {
+        "notificationType": "Bounce",
+        "bounce": {
+            "bounceType": kind,
+            "bounceSubType": subtype,
+            "bouncedRecipients": [{"emailAddress": "a@c.test"}],
+        },
+    }
+    found = one(letter("From: no-reply@sns.amazonaws.com", "Subject: Notification", body=orjson.dumps(told).decode()))
+    assert (found.reply_class, found.action) == (reply_class, action)
+
+
 # ── which send ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -393,16 +456,25 @@ def test_classify_prints_a_line_for_each_recipient_of_files_folders_and_mboxes(t
     )
     done = CliRunner().invoke(classify, ["--json", str(two), str(tmp_path)], catch_exceptions=False)
     lines = [orjson.loads(line) for line in done.stdout.splitlines()]
-    assert [(Path(line["file"]).name, line["index"]) for line in lines] == [
-        ("lhost-exim-02.eml", 1),
-        ("lhost-exim-02.eml", 2),
-        ("saved.mbox#1", 1),
-        ("saved.mbox#2", 1),
+    assert [(line["file"], line["index"], line["message"], line["path"]) for line in lines] == [
+        ("lhost-exim-02.eml", 1, 1, str(two)),
+        ("lhost-exim-02.eml", 2, 1, str(two)),
+        ("saved.mbox", 1, 1, str(mbox)),
+        ("saved.mbox", 2, 2, str(mbox)),
     ]
     assert {"file", "index", "recipient", "class", "hard", "status", "reply", "scope", "action", "rule"} <= lines[
         0
     ].keys()
     assert all(line["hard"] for line in lines)
+
+
+def test_of_a_maildir_only_what_was_delivered_is_read(tmp_path: Path) -> None:
+    raw = bounce("<anna@customer.test>:\n550 5.1.1 no such user\n")
+    for name in ("cur/1:2,S", "new/2", "tmp/3", ".Bounces/cur/4:2,S", "dovecot-uidlist"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(raw)
+    done = CliRunner().invoke(classify, ["--json", str(tmp_path)], catch_exceptions=False)
+    assert sorted(orjson.loads(line)["file"] for line in done.stdout.splitlines()) == ["1:2,S", "2", "4:2,S"]
 
 
 def test_classify_with_labels_lists_every_miss() -> None:

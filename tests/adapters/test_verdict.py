@@ -351,3 +351,89 @@ def test_a_quota_of_ses_is_told_from_its_rate() -> None:
 def test_a_real_line_means_what_its_provider_says(line: str, stage: Stage, reply_class: str, fault: str) -> None:
     meant = verdict(said(line, stage))
     assert (meant.reply_class, meant.fault) == (reply_class, fault), meant.rule
+
+
+# Replies that name a user, an address or a recipient and speak of something else; forms of Postfix, Exim, Sendmail,
+# Exchange, cPanel, Mimecast, Zoho, Gmail, Yahoo, Tencent and Mail.Ru. A false hard bounce loses a good address.
+NOT_THE_ADDRESS = """\
+554 5.7.1 <anna@customer.test>: Recipient address rejected: blocked by our policy
+550 5.7.1 <anna@customer.test>: Recipient address rejected: Rejected by SPF: 192.0.2.1 is not a designated mailserver
+550 5.7.23 <anna@customer.test>: Recipient address rejected: Message rejected due to: SPF fail - not authorized
+450 4.2.0 <anna@customer.test>: Recipient address rejected: Greylisted for 300 seconds
+450 4.1.1 <anna@customer.test>: Recipient address rejected: unverified address: connect to mx: Connection timed out
+450 4.1.1 <anna@customer.test>: Recipient address rejected: User unknown in local recipient table
+554 5.7.1 <anna@customer.test>: Relay access denied
+553 sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)
+553 5.3.0 <anna@customer.test>... Spam blocked see: http://spamcop.net/bl.shtml?192.0.2.1
+550 5.7.133 RESOLVER.RST.SenderNotAuthenticatedForGroup; authentication required; the sender was not authenticated
+550 5.2.3 RESOLVER.RST.RecipSizeLimit; message too large for this recipient
+550 5.1.1 RCPT TO:<anna@customer.test> max message size exceeded
+552 5.2.2 <anna@customer.test>: Recipient address rejected: Over quota
+550 <anna@customer.test> User has too many messages on the server.
+550 <anna@customer.test> Mailbox size limit exceeded
+550 5.1.0 <bob@firm.test>: Sender unknown
+550 Sender verify failed
+550-Verification failed for <bob@firm.test> 550-No Such User Here 550 Sender verify failed
+553 5.1.8 <bob@firm.test>... Domain of sender address bob@firm.test does not exist
+501 5.1.8 Sender address <bob@firm.test> does not exist
+553 sorry, your envelope sender domain must exist (#5.7.1)
+553 5.7.1 Sender address rejected: not owned by user bob@firm.test
+550 5.7.1 <bob@firm.test>: Sender address rejected: This account has been disabled
+550 Envelope blocked - User Entry
+550 Administrative prohibition - envelope blocked
+550 User bob@firm.test has exceeded the maximum defects per hour (5/5). Message discarded.
+550 Domain firm.test has exceeded the max emails per hour (103/100 (103%)) allowed. Message discarded.
+550 Connection rejected, too many invalid recipients
+421 4.1.0 192.0.2.1 Throttled - too many unknown users
+550 Mail is rejected by recipients [x IP: 192.0.2.1].
+550 The sender does not exist in recipient's contact list
+550 User is not found in our whitelist
+550 5.1.1 RCP-P2 Refused due to recipient preferences; spam of users unknown to this recipient is rejected as spam
+550 SPAM NOT ACCEPTED by user anna@customer.test
+550 permanent failure for one or more recipients (anna@customer.test:blocked)
+550 mailbox is locked
+550 5.2.1 Mailbox disabled, not accepting messages
+550 Address verification: Host lookup failed for reverse DNS
+553 Requested action not taken: NO MX found for your domain
+554 5.7.1 The user or domain that you are sending to (or from) has a policy that prohibited the mail that you sent
+554 5.1.1 aliasing/forwarding loop broken (11 aliases deep; 10 max)""".splitlines()
+
+
+@pytest.mark.parametrize("line", NOT_THE_ADDRESS)
+def test_words_about_users_that_speak_of_something_else_never_suppress(line: str) -> None:
+    stages: tuple[Stage, ...] = ("rcpt", "data", "body", "dot")
+    assert [
+        verdict(said(line, stage)).action for stage in stages if verdict(said(line, stage)).action == "suppress"
+    ] == []
+
+
+DEAD = """\
+550 <anna@customer.test> unknown
+550 ** No mail box available for this user **
+550 <anna@customer.test> is not an active address at this host
+553 5.3.0 <anna@customer.test>... Addressee unknown, relay=[192.0.2.1]
+550 BAD_RECIPIENT - see http://www.customer.test/undelivered
+550 there is no one here with that name
+550 that email address does not exist here
+550 Address invalid
+550 this account doesn't exist
+550 Recipient not exists
+550 RCPT TO:<anna@customer.test> User unknown
+550 no valid recipient
+550 <anna@customer.test>: Destinatario desconocido o mailbox lleno
+550 Utilisateur inconnu
+550 Benutzer unbekannt
+550 Empfänger existiert nicht
+550 casella inesistente
+550 Usuário desconhecido
+550 Nie ma takiego uzytkownika
+550 Пользователь не найден
+550 收件人不存在
+550 ユーザは見つかりません""".splitlines()
+
+
+@pytest.mark.parametrize("line", DEAD)
+def test_at_rcpt_the_words_for_a_dead_address_suppress_in_any_language_but_not_after_the_mail(line: str) -> None:
+    assert verdict(said(line, "rcpt")).fault == "recipient"
+    assert verdict(said(line, "dot")).action != "suppress"
+    assert verdict(said(line, "body")).action == "ask"

@@ -12,6 +12,7 @@ from schemas.envelope import Origin
 from schemas.fleet import Pace
 from schemas.ids import CampaignId, ClientId, MailboxAddress, SendId
 from schemas.registry import Fact
+from schemas.reports import ReportKind, ReportSeen
 from schemas.sending import (
     AttemptAssigned,
     CancelRequested,
@@ -22,6 +23,7 @@ from schemas.sending import (
     OutcomeSeen,
     PartitionResumed,
     Refused,
+    Reply,
     SendAssigned,
     SendRequested,
     SubmissionStarted,
@@ -60,6 +62,18 @@ PACE = Pace("UTC+05:30", 0, 24, 300, 120, 900, 600, 3, 0)
 QUOTAS = {ANNA: 2, BERT: 3}
 NOS = (TRY_LATER, GREYLISTED, POLICY, NO_SUCH_USER, LOGIN_REFUSED)
 PASSES = (*(SECOND, 5 * SECOND, 30 * SECOND, MINUTE) * 2, 4 * MINUTE, 6 * MINUTE, 6 * MINUTE, 20 * MINUTE)
+UNUSUAL = Reply("memory", "dot", 550, "5.4.6", "Unusual sending activity detected. Please try after sometime.")
+COMES_BACK: tuple[tuple[ReportKind, Reply | None], ...] = (
+    ("bounce", UNUSUAL),
+    ("bounce", NO_SUCH_USER),
+    ("bounce", UNUSUAL),
+    ("bounce", POLICY),
+    ("delivered", None),
+    ("bounce", UNUSUAL),
+    ("complaint", None),
+    ("unsubscribe", None),
+    ("reply", None),
+)
 SENDS = 30
 PEOPLE = tuple(f"{name}{n}" for n in range(4) for name in ("rita", "rolf", "ruth", "ralf"))
 
@@ -126,6 +140,8 @@ class SmallWorld:
         self.hands: list[Hand] = []
         self.disowned: list[tuple[Stage, str]] = []
         self.asked: list[SendRequested] = []
+        self.there: list[Hand] = []  # whose mail was accepted and not given back
+        self.reports: list[tuple[Stage, ReportSeen]] = []
         self.results: Counter[tuple[str, int]] = Counter()
         self.accepted: Counter[tuple[ClientId, SendId]] = Counter()
         self.left: dict[MailboxAddress, list[datetime]] = defaultdict(list)  # the claims whose mail was accepted
@@ -166,6 +182,8 @@ class SmallWorld:
                 if working:
                     self._work(working[a % len(working)], b)
                     self.settle_hand(working[a % len(working)], b // 7)
+            case "report":
+                self._come_back(a, b)
             case "lose":
                 self._lose(self.stages[a % 3], killed=bool(b % 2), back=b % 7)
             case "zombie":
@@ -194,6 +212,7 @@ class SmallWorld:
             thread_id=f"t{a % 5}",
             priority=b % 3,
             campaign=campaign,
+            token=f"{send_id}/{person}",
             **more,  # type: ignore[arg-type]  # one field of its own type
         )
         self.asked.append(made)
@@ -317,6 +336,7 @@ class SmallWorld:
         self.accepted[given.ref.client, given.ref.send_id] += 1
         assert self.accepted[given.ref.client, given.ref.send_id] == 1, f"sent twice: {given.ref.send_id}"
         self.left[given.sender.mailbox].append(self.claims[given.sender.mailbox][-1])
+        self.there.append(hand)
         return Unknown("silence after the final dot") if how % 10 == 9 else TAKEN
 
     def _report(self, hand: Hand) -> None:
@@ -329,6 +349,26 @@ class SmallWorld:
         else:
             report = OutcomeReported(given.ref, given.attempt, hand.id, hand.outcome)
             hand.stage.inputs.append((None, report))
+
+    def _come_back(self, a: int, b: int) -> None:
+        """Somebody says something of a mail that arrived, late and more than once; a provider gives one back."""
+        if b % 4 == 0 and self.reports:
+            stage, said = self.reports[a % len(self.reports)]
+            stage.inputs.append((None, said))
+            return
+        if not self.there:
+            return
+        hand = self.there[a % len(self.there)]
+        row = hand.stage.led.row("send", f"{hand.fact.ref.client}/{hand.fact.ref.send_id}")
+        kind, reply = COMES_BACK[b % len(COMES_BACK)]
+        attempt = hand.assignment.attempt if b % 3 else 0
+        token = row.request.token
+        said = ReportSeen(kind, "webhook", f"{token}/{b}", self.now, token, attempt, reply=reply)
+        if reply is UNUSUAL and self.now > hand.assignment.not_before:
+            self.there.remove(hand)
+            self.accepted[hand.fact.ref.client, hand.fact.ref.send_id] -= 1
+        self.reports.append((hand.stage, said))
+        hand.stage.inputs.append((None, said))
 
     # ── until nothing is left ────────────────────────────────────────────────────────────────────
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ops
 from schemas.fleet import DomainLeftOut, MailboxLeftOut
 from schemas.health import (
     AlertRaised,
@@ -337,6 +339,7 @@ def test_a_change_that_matters_wakes_a_person_and_its_end_is_told() -> None:
     assert raised.detail == (
         f"2 in 7 days, against 2. (policy test) It comes back by `mailfleet resume mailbox {ANNA}`."
     )
+    assert (Path(ops.__file__).parent / "runbooks" / f"{raised.runbook}.md").exists()
     (out,) = led.mind.forwards(raised, NOW)
     assert (out.topic, out.key, out.fact) == (ALERTS, b"acme", raised)
 

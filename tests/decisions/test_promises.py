@@ -27,6 +27,7 @@ from schemas.sending import (
     SendRef,
     SendRefused,
     SendRequeued,
+    SendReturned,
     SendWithdrawn,
     SubmissionStarted,
     Ticked,
@@ -41,7 +42,7 @@ from tests.decisions.world import PARTITION, DictStore, Ledger, facts_of, stored
 ENDS = (AttemptAccepted, SendFailed, SendCancelled, SendExpired, SendWithdrawn, SendAssumedSent)
 SETTLED = (AttemptAccepted, AttemptRefused, AttemptNotSent, AttemptMissed)
 WHAT = (
-    *("request", "cancel", "lose", "store", "zombie", "disown"),
+    *("request", "cancel", "lose", "store", "zombie", "disown", "report", "report"),
     *("request", "request", "pass", "pass"),
     *("tell", "tell", "tell", "take", "take", "take", "take", "tick", "tick", "tick", "tick"),
     *("hand", "hand", "hand", "hand", "hand", "hand", "hand"),
@@ -96,8 +97,11 @@ def test_an_attempt_starts_only_when_all_before_it_have_settled_as_unsent_and_se
             if isinstance(fact, SubmissionStarted):
                 for attempt in range(1, fact.attempt):
                     last = said[fact.ref.send_id, attempt][-1]
-                    assert isinstance(last, AttemptRefused | AttemptNotSent | AttemptMissed)
+                    assert isinstance(last, AttemptRefused | AttemptNotSent | AttemptMissed | SendReturned)
                 assert said[fact.ref.send_id, fact.attempt] == []
+            if isinstance(fact, SendReturned):
+                assert isinstance(said[fact.ref.send_id, fact.attempt][-1], AttemptAccepted)
+                said[fact.ref.send_id, fact.attempt].append(fact)
             if isinstance(fact, (*SETTLED, AttemptUnknown)):
                 before = [type(f) for f in said[fact.ref.send_id, fact.attempt]]
                 assert before in ([], [AttemptUnknown])
@@ -120,6 +124,8 @@ def test_every_request_comes_to_exactly_one_end(steps: Steps) -> None:
                 answers[fact.request] += 1
             elif isinstance(fact, ENDS):
                 ends[ref_in(fact).send_id] += 1
+            elif isinstance(fact, SendReturned):
+                ends[ref_in(fact).send_id] -= 1  # it had ended as accepted, and waits again
         assert set(ends.values()) <= {1}, ends
         assert stage.led.open == {}
     assert answers == Counter(f"0/{made.content.offset}" for made in world.asked)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent.parent
 TEXT = (ROOT / "docker-compose.yml").read_text("utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-PARTS = {"kafka", "postgres", "metabase", "setup", *ROLES}
+PARTS = {"kafka", "postgres", "metabase", "prometheus", "grafana", "setup", *ROLES}
 
 
 def test_it_has_every_part() -> None:
@@ -54,14 +54,23 @@ def test_every_process_has_a_name_of_its_own() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_nothing_but_metabase_is_reachable_and_that_on_loopback_alone() -> None:
+def test_only_pages_for_people_are_reachable_and_those_on_loopback_alone() -> None:
     ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert ports == {"metabase": ["127.0.0.1:3000:3000"]}
+    assert set(ports) == {"metabase", "prometheus", "grafana"}
+    assert all(port.startswith("127.0.0.1:") for mapped in ports.values() for port in mapped)
+
+
+def test_prometheus_asks_every_process_where_it_answers() -> None:
+    config = yaml.safe_load((ROOT / "ops" / "prometheus" / "prometheus.yml").read_text("utf-8"))
+    (job,) = config["scrape_configs"]
+    assert set(job["static_configs"][0]["targets"]) == {f"{role}:9400" for role in ROLES}
 
 
 def test_volumes_are_declared() -> None:
     used = {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])}
-    assert used == set(COMPOSE["volumes"])
+    named = {name for name in used if not name.startswith(".")}
+    assert named == set(COMPOSE["volumes"])
+    assert all((ROOT / path).is_dir() for path in used - named)
 
 
 def test_the_image_copies_what_the_project_is_made_of_and_does_not_run_as_root() -> None:

@@ -88,6 +88,12 @@ def test_a_right_file_gives_its_declarations(tmp_path: Path) -> None:
     ]
 
 
+def test_a_client_may_widen_its_unsubscribes_to_the_whole_agency(tmp_path: Path) -> None:
+    wide = file(tmp_path, ('campaigns = ["spring"]', 'campaigns = ["spring"]\nunsubscribe_from_all = true'))
+    clients = {f.client: f.unsubscribe_from_all for f in read_fleet(wide) if isinstance(f, ClientDeclared)}
+    assert clients == {"acme": True, "birch": False}
+
+
 def test_a_shared_account_is_split_by_the_shares(tmp_path: Path) -> None:
     routes = {f"{f.client}/{f.route}": f for f in read_fleet(file(tmp_path)) if isinstance(f, RouteDeclared)}
     acme, birch = routes["acme/shared"], routes["birch/relay"]

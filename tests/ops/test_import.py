@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from ops.fleet_file import FleetFileWrong, read_fleet
-from ops.fleet_import import import_mailboxes, read_suppressions
+from ops.fleet_import import import_mailboxes
 from ops.fleet_plan import capacity, plan, switched_off
+from ops.suppressions import read_suppressions
 from schemas.fleet import MailboxDeclared
-from schemas.ids import MailboxAddress
+from schemas.ids import ClientId, DomainName, MailboxAddress
 from schemas.policy import PolicyApplied
+from schemas.reports import DomainSuppressOrdered, SuppressOrdered
 from streams.delivery.identity import recipient_of
 
 KEY = b"k" * 32
@@ -91,16 +93,30 @@ def test_a_fleet_file_that_does_not_name_the_list_says_which_line_to_add(folder:
 
 def test_suppressed_addresses_become_keyed_hashes_for_every_spelling(folder: Path) -> None:
     (folder / "out.csv").write_text("address,client,reason\nMax.Muster+news@gmail.com,,complaint\nx@firm.test,acme,\n")
-    found = read_suppressions(folder / "out.csv", KEY)
-    assert [(fact.recipient, fact.client) for fact in found] == [
-        (recipient_of("max.muster+news@gmail.com", KEY), ""),
-        (recipient_of("maxmuster@gmail.com", KEY), ""),
-        (recipient_of("x@firm.test", KEY), "acme"),
-    ]
-    assert found[0].recipient[:16] == found[1].recipient[:16], "one partition for all spellings"
+    gmail, firm = read_suppressions(folder / "out.csv", KEY, "lena")
+    assert isinstance(gmail, SuppressOrdered)
+    assert gmail.recipient == recipient_of("max.muster+news@gmail.com", KEY)
+    assert gmail.recipient_loose == recipient_of("maxmuster@gmail.com", KEY)
+    assert gmail.recipient[:16] == gmail.recipient_loose[:16], "one partition for all spellings"
+    assert (gmail.client, gmail.reason, gmail.by) == ("", "complaint", "lena")
+    assert isinstance(firm, SuppressOrdered)
+    assert (firm.client, firm.reason, firm.rule) == ("acme", "manual", "imported: imported")
     (folder / "out.csv").write_text("address\nnobody at all\n")
     with pytest.raises(FleetFileWrong, match="line 2"):
-        read_suppressions(folder / "out.csv", KEY)
+        read_suppressions(folder / "out.csv", KEY, "lena")
+
+
+def test_a_list_may_name_keyed_hashes_and_domains_and_each_line_just_one(folder: Path) -> None:
+    known = recipient_of("x@firm.test", KEY)
+    text = f"recipient,domain,client,reason,rule\n{known},,,unsubscribe,one_click\n,@Firm.test,acme,manual,asked\n"
+    (folder / "out.csv").write_text(text)
+    assert read_suppressions(folder / "out.csv", KEY, "lena") == [
+        SuppressOrdered(known, known, ClientId(""), "unsubscribe", "one_click", "lena"),
+        DomainSuppressOrdered(DomainName("firm.test"), ClientId("acme"), True, "asked", "lena"),
+    ]
+    (folder / "out.csv").write_text(f"recipient,domain\n{known},firm.test\nabc,\n")
+    with pytest.raises(FleetFileWrong, match=r"line 2: a line names exactly one(.|\n)*line 3: a recipient is a keyed"):
+        read_suppressions(folder / "out.csv", KEY, "lena")
 
 
 def test_the_plan_says_what_changes_and_what_it_does_to_a_days_capacity(folder: Path) -> None:

@@ -3,11 +3,14 @@
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+import psycopg
 import pytest
 
+from projections import sends
 from schemas.ids import SendId
 from schemas.registry import Fact
 from schemas.sending import RequestRejected, SendAdmitted, SendRef
+from streams.delivery.state import AFTER_250
 from tests.projections.facts import AT, about, admitted, apply, example, one, rows
 from tests.schemas.samples import FACTS
 
@@ -132,6 +135,88 @@ def test_a_dead_letter_is_one_row_however_often_it_was_told(models: str) -> None
     assert found == [
         ("fleet-inputs", 2, 14, 212, "unknown type 'mailbox.painted'"),
         ("send-requests", 5, 771, 0, "empty record"),
+    ]
+
+
+def carried_through(*names: str) -> list[Fact]:
+    """A send that was accepted, and then these."""
+    before = ("send.admitted", "attempt.assigned", "submission.started", "attempt.accepted")
+    return [example(f"{name}.v1") for name in before] + [about(example(f"{name}.v1"), JANE) for name in names]
+
+
+COMES_BACK = [
+    ("send.bounced", "bounced"),
+    ("send.replied", "replied"),
+    ("send.unsubscribed", "unsubscribed"),
+    ("send.complained", "complained"),
+]
+
+
+@pytest.mark.parametrize(("name", "state"), COMES_BACK)
+def test_what_comes_back_is_the_sends_state_and_a_later_success_does_not_hide_it(
+    models: str, name: str, state: str
+) -> None:
+    apply(models, *carried_through(name, "send.delivered"))
+    assert one(models, "sends", "state") == state
+
+
+def test_the_order_of_states_is_the_minds_own() -> None:
+    assert tuple(sends._ORDER) == AFTER_250
+
+
+def test_a_bounce_says_class_rule_status_and_what_was_said(models: str) -> None:
+    apply(models, *carried_through(), about(example("send.bounced.v1.2"), JANE))
+    columns = ("send_id", "bounce_class", "hard", "rule", "status", "reply_code", "mailbox", "receiver", "sent_again")
+    row = (JANE.send_id, "hard", True, "no such user", "5.1.1", 550, "anna@acme-mail.com", "gmail", False)
+    assert one(models, "bounces", *columns) == row
+
+
+def test_a_returned_send_waits_again_and_is_a_bounce_that_is_sent_again(models: str) -> None:
+    apply(models, *carried_through("send.returned"))
+    assert one(models, "sends", "state", "ended_at") == ("admitted", None)
+    assert one(models, "bounces", "fault", "sent_again") == ("mailbox", True)
+
+
+def test_a_reply_says_where_it_lies_and_an_analyst_sees_no_message_id(models: str) -> None:
+    apply(models, *carried_through("send.replied", "send.answered_by_machine"))
+    found = rows(models, "select kind, mailbox, folder, uid from replies order by seq")
+    assert found[0] == ("reply", "anna@acme-mail.com", "INBOX", 418)
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        rows(models, "select message_id from analyst.replies")
+
+
+def test_complaints_and_unsubscribes_are_counted_by_kind(models: str) -> None:
+    apply(models, *carried_through("send.complained", "send.unsubscribed"))
+    assert rows(models, "select kind from complaints order by seq") == [("complaint",), ("unsubscribe",)]
+
+
+def test_a_suppression_ends_only_when_it_is_taken_back_and_a_complaint_never(models: str) -> None:
+    manual = example("recipient.suppressed.v1.3")
+    complaint = msgspec.structs.replace(manual, reason="complaint", by="")
+    end = msgspec.structs.replace(
+        example("recipient.unsuppressed.v1"), recipient=manual.recipient, client=manual.client, by="max"
+    )
+    apply(models, manual, complaint, end, example("unsuppress.refused.v1"))
+    found = rows(models, "select reason, ordered_by, ended_by from suppressions order by since")
+    assert found == [("manual", "lena", "max"), ("complaint", "", None)]
+    assert rows(models, "select count(*) from unsuppress_refusals") == [(1,)]
+
+
+def test_a_suppressed_domain_is_one_row_though_all_partitions_say_so(models: str) -> None:
+    order = example("domain.suppress_ordered.v1")
+    for partition in range(3):
+        apply(models, order, partition=partition)
+    assert one(models, "suppressed_domains", "domain", "suppressed") == (order.domain, True)
+    apply(models, msgspec.structs.replace(order, suppressed=False), first_seq=2)
+    assert one(models, "suppressed_domains", "suppressed") is False
+
+
+def test_a_stray_report_is_counted_once_however_often_it_was_told(models: str) -> None:
+    stray, forged = example("report.uncorrelated.v1"), example("report.forged.v1")
+    apply(models, stray, stray, forged, forged)
+    assert rows(models, "select what, kind from stray_reports order by what") == [
+        ("forged", ""),
+        ("uncorrelated", "bounce"),
     ]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import schemas.topics
 from schemas import registry
 from schemas.fleet import AccountTripped
-from schemas.sending import SendRef
+from schemas.sending import CancelRequested, SendRef
 from schemas.topics import CATALOGUE, DELIVERY_INPUTS, FLEET_INPUTS, Topic, partition_of
 from streams.delivery.decide import DECISIONS as DELIVERY_DECISIONS
 from streams.delivery.mind import DeliveryMind
@@ -35,19 +35,23 @@ ROLES_OF_MODULE = {
     "ops/verify.py": {"verify"},
     "ops/fleet_plan.py": {"fleet file", "verify"},
     "ops/fleet_orders.py": {"operators"},
-    "ops/fleet_import.py": {"operators"},
+    "ops/suppressions.py": {"operators"},
+    "ops/person.py": {"operators"},
+    "ops/commands/suppressions.py": {"operators"},
     "ops/letters.py": {"operators"},
     "ops/postfix/log_reader.py": {"mta log reader"},
     "ops/site.py": {"upstream"},
 }
 """Who runs the code of a module that names a topic."""
-OUTSIDE = {"upstream", "telegram"}
+OUTSIDE = {"upstream", "mail reader", "door", "telegram"}
 OTHERS_WRITE = {
     "delivery-inputs": {
         *("send.requested", "request.rejected"),  # intake
         "outcome.reported",  # hands
         "mta.line_seen",  # the reader of an own MTA's log
         *("suppression.imported", "stop.ordered", "start.ordered"),  # operators
+        *("suppress.ordered", "unsuppress.ordered", "domain.suppress_ordered"),
+        *("report.seen", "report.forged", "report.uncorrelated"),  # mail reader, door
     },
     "fleet-inputs": {
         "cancel.requested",
@@ -103,7 +107,9 @@ def test_each_input_of_a_stage_is_decided_there(topic: Topic, decided: set[type]
 def test_forwards_go_under_the_key_that_the_receiver_is_partitioned_by() -> None:
     for _, outgoing in forwarded(DeliveryMind()):
         if outgoing.topic is FLEET_INPUTS:
-            assert outgoing.key == ref_of(outgoing.fact).client.encode()
+            fact = outgoing.fact
+            client = fact.client if isinstance(fact, CancelRequested) else ref_of(fact).client
+            assert outgoing.key == client.encode()
     for _, outgoing in forwarded(FleetMind()):
         if outgoing.topic is DELIVERY_INPUTS:
             assert outgoing.key == ref_of(outgoing.fact).recipient[:16].encode()

@@ -1,0 +1,75 @@
+"""What a fleet costs: prices as data, spread over clients; the sample stays within what it says."""
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from ops.costs import Alternative, Fleet, Price, all_over, cost_lines, monthly
+from ops.fleet_file import read_fleet, read_prices
+from schemas.fleet import MailboxDeclared, RouteDeclared
+from schemas.ids import ClientId, MailboxAddress, RouteId
+
+SAMPLE = Path("ops/sample_fleet.toml")
+ACME, BIRCH = ClientId("acme"), ClientId("birch")
+DAY = date(2026, 11, 1)
+
+
+def box(client: ClientId, name: str, route: str = "own") -> MailboxDeclared:
+    return MailboxDeclared(client, MailboxAddress(name), (RouteId(route),), daily_quota=10)
+
+
+def fleet(*more: RouteDeclared) -> Fleet:
+    ways = [RouteDeclared(c, RouteId("own"), "smtp", "h", 25) for c in (ACME, BIRCH)]
+    boxes = [box(ACME, "a@one.test"), box(ACME, "b@two.test"), box(ACME, "c@two.test", "z"), box(BIRCH, "d@b.test")]
+    return Fleet([*ways, RouteDeclared(ACME, RouteId("z"), "zoho", "h", 25), *boxes, *more], send_days_a_month=20)
+
+
+def test_what_is_paid_once_is_shared_by_mailboxes_and_what_is_paid_each_is_counted() -> None:
+    prices = [
+        Price(name="server", source="s", date=DAY, monthly_usd=40),
+        Price(name="domains", source="s", date=DAY, yearly_usd=12, per="domain"),
+        Price(name="zoho", source="s", date=DAY, monthly_usd=1.5, per="mailbox", provider="zoho"),
+    ]
+    paid = {(line.client, line.name): line.monthly_usd for line in cost_lines(fleet(), prices, 1.0)}
+    assert paid == {
+        (ACME, "server"): 30.0,
+        (BIRCH, "server"): 10.0,
+        (ACME, "domains"): 2.0,
+        (BIRCH, "domains"): 1.0,
+        (ACME, "zoho"): 1.5,
+    }
+
+
+def test_a_route_costs_its_month_and_by_the_thousand_what_it_carries() -> None:
+    own = RouteDeclared(BIRCH, RouteId("own"), "ses", "h", 25, monthly_usd=5, per_thousand_usd=0.1)
+    lines = cost_lines(fleet(own), [], share_of_quota=0.5)
+    assert monthly(lines) == pytest.approx(5 + 0.1 * 0.2 * 0.5)  # 10 a day on 20 days, half of it
+
+
+def test_a_comparison_drops_what_only_carried_mail() -> None:
+    prices = [
+        Price(name="server", source="s", date=DAY, monthly_usd=40),
+        Price(name="mta", source="s", date=DAY, monthly_usd=9, carries_mail=True),
+        Price(name="zoho", source="s", date=DAY, monthly_usd=1.5, per="mailbox", provider="zoho"),
+    ]
+    other = Alternative(name="all", source="s", date=DAY, monthly_usd_a_mailbox=2, per_thousand_usd=1)
+    assert all_over(fleet(), prices, other, 1.0) == pytest.approx(40 + 4 * 2 + 0.8)
+
+
+def test_the_sample_runs_1200_mailboxes_on_12_domains_within_its_budget_over_all_four_providers() -> None:
+    facts = read_fleet(SAMPLE)
+    sample = Fleet(facts, 21)
+    prices, compare = read_prices(SAMPLE)
+    assert len(sample.boxes) == 1200
+    assert sum(map(len, sample.domains.values())) == 12
+    assert {route.provider for route in sample.routes.values()} == {"smtp", "zoho", "mailgun", "ses"}
+    assert 150 <= monthly(cost_lines(sample, prices, 0.9)) <= 180
+    assert {other.name.split()[-1] for other in compare} >= {"SES"}
+    assert all(price.source and price.date for price in prices)
+
+
+def test_in_the_sample_only_own_smtp_and_zoho_carry_mail_without_consent() -> None:
+    for fact in read_fleet(SAMPLE):
+        if isinstance(fact, RouteDeclared) and fact.provider in ("ses", "mailgun"):
+            assert "legitimate_interest" not in fact.accepts_basis
