@@ -46,8 +46,9 @@ def cli() -> None:
     Settings come from the environment: KAFKA_BROKERS (host:port, ...), DATABASE_URL, MAILFLEET_HOME (secrets and
     local state), MAILFLEET_PREFIX (before every topic name), KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_MECHANISM,
     KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD; for DNS checks DNS_RESOLVERS (address or address:port, ...; else the
-    system's), DNS_BLOCKLISTS (names), DNS_SPAMHAUS_KEY (a secret), DNS_RDAP_URL (or "off"). Without KAFKA_BROKERS,
-    commands speak to the fleet that `mailfleet up` runs in this folder.
+    system's), DNS_RECEIVERS ("off": nobody is asked for recipients' MX), DNS_BLOCKLISTS (names), DNS_SPAMHAUS_KEY (a
+    secret), DNS_RDAP_URL (or "off"). Without KAFKA_BROKERS, commands speak to the fleet that `mailfleet up` runs in
+    this folder.
 
     Exit codes: 0 all well, 1 what was asked is not so or failed, 2 wrong usage, 78 a setting is missing,
     130 interrupted.
@@ -65,6 +66,7 @@ for command in (
     fleet.start,
     senders.pause,
     senders.resume,
+    senders.release_list,
     sends.dead_letters,
     suppressions.suppress,
     suppressions.unsuppress,

@@ -13,7 +13,8 @@ from typing import Any
 
 from prometheus_client import start_http_server
 
-from adapters.dns.look import EyesWrong, open_eyes
+from adapters.dns.look import EyesWrong, named_resolvers, open_eyes
+from adapters.dns.receivers import KnownReceivers, MxReceivers
 from adapters.secrets import Secrets
 from ops.logs import set_up
 from ops.watchdog import watch
@@ -44,7 +45,8 @@ async def _worker(settings: Settings, role: Role, stop: asyncio.Event) -> None:
 async def _intake(settings: Settings, stop: asyncio.Event) -> None:
     wanted = {settings.topic(SEND_REQUESTS): SEND_REQUESTS}
     ids = await asyncio.to_thread(check, settings.connection, wanted)
-    intake = Intake(settings, ids[settings.topic(SEND_REQUESTS)])
+    known = MxReceivers(named_resolvers(settings.dns.resolvers)) if settings.dns.receivers else KnownReceivers()
+    intake = Intake(settings, ids[settings.topic(SEND_REQUESTS)], known)
     await _until(stop, intake.run(), intake.stop)
 
 

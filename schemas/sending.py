@@ -217,7 +217,7 @@ class SendRequested(msgspec.Struct, frozen=True, omit_defaults=True):
     entity_type: str = ""
     list_id: str = ""
     mailbox: MailboxAddress = MailboxAddress("")  # the one that must carry it
-    receiver: str = ""  # the receiving provider, by list or by the recipient domain's MX; "" = not looked up
+    receiver: str = ""  # the receiving provider: a known one's name, else its MX's domain; "" = not looked up
     token: str = ""  # of the send, 39 characters: reports that carry it find the send, and a forged one finds nothing
 
 
@@ -271,6 +271,8 @@ class SendAssigned(msgspec.Struct, frozen=True, omit_defaults=True):
     company: DomainName = DomainName("")  # the recipient's domain, unless it is a freemail provider's
     company_free_at: datetime | None = None
     route_free_at: datetime | None = None  # when the ceiling a second allows the route's next
+    bucket: str = ""  # "organisation/receiver" whose 24 hours hold this attempt
+    list_id: str = ""  # the list whose canary holds this attempt; "" when it has none, or is cleared
 
 
 class SendTurnedAway(msgspec.Struct, frozen=True):
@@ -538,7 +540,8 @@ class SendQueued(msgspec.Struct, frozen=True):
 class Release(msgspec.Struct, frozen=True, omit_defaults=True):
     """An attempt's mailbox is free again from `free_at` on.
 
-    `gave_back` returns what was held: the quota of `quota_day` (mailbox and domain) and the route's of `hour`.
+    `gave_back` returns what was held: the quota of `quota_day` (mailbox and domain), the route's and the receiver's
+    of `hour`, the place in the list's canary.
     """
 
     mailbox: MailboxAddress
@@ -547,6 +550,8 @@ class Release(msgspec.Struct, frozen=True, omit_defaults=True):
     free_at: datetime
     route: RouteId = RouteId("")
     hour: str = ""  # of the assignment, UTC, YYYY-MM-DDTHH
+    bucket: str = ""  # as SendAssigned has it
+    list_id: str = ""
 
 
 class SendRequeued(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -22,6 +22,7 @@ class DnsSettings(msgspec.Struct, frozen=True):
     blocklists: tuple[str, ...] = ()  # names in adapters/dns/blocklists.py; none by default: operators have manners
     rdap_url: str = "https://rdap.org/domain/"  # before the domain's name; "off" asks no registry
     spamhaus_key_ref: str = ""  # the secret with the key of Spamhaus's data query service
+    receivers: bool = True  # whether intake asks for the MX of recipients' domains
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -90,6 +91,7 @@ def dns_from(environ: Mapping[str, str]) -> DnsSettings:
         blocklists=tuple(environ.get("DNS_BLOCKLISTS", "").lower().replace(",", " ").split()),
         rdap_url=environ.get("DNS_RDAP_URL", DnsSettings().rdap_url),
         spamhaus_key_ref=environ.get("DNS_SPAMHAUS_KEY", ""),
+        receivers=environ.get("DNS_RECEIVERS", "on").lower() != "off",
     )
 
 

@@ -42,13 +42,18 @@ def open_eyes(
         raise EyesWrong(f"DNS_BLOCKLISTS names {unknown[0]}; known are {', '.join(BLOCKLISTS)}")
     try:
         key = secrets.resolve(dqs_key_ref) if dqs_key_ref else ""
-        known = tuple(resolvers(given))
     except SecretMissing as error:
         raise EyesWrong(f"DNS_SPAMHAUS_KEY: {error}") from error
+    asked = [BLOCKLISTS[name] for name in lists if given or (key and BLOCKLISTS[name].spamhaus)]
+    return Eyes(named_resolvers(given), secrets, Blocklists(asked, key), rdap_url)
+
+
+def named_resolvers(given: tuple[str, ...]) -> tuple[Resolver, ...]:
+    """Return the resolvers that DNS_RESOLVERS names, or the system's. Raises EyesWrong."""
+    try:
+        return tuple(resolvers(given))
     except ValueError as error:
         raise EyesWrong(f"DNS_RESOLVERS: {error}; give addresses, 10.0.0.53 or 127.0.0.1:5353") from error
-    asked = [BLOCKLISTS[name] for name in lists if given or (key and BLOCKLISTS[name].spamhaus)]
-    return Eyes(known, secrets, Blocklists(asked, key), rdap_url)
 
 
 async def look_at_domain(eyes: Eyes, resolver: Resolver, domain: str, now: datetime, *, expiry: bool) -> list[Finding]:

@@ -8,8 +8,9 @@ import asyncio
 import hashlib
 import logging
 import uuid
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import orjson
@@ -20,7 +21,7 @@ from adapters.interface import without_addresses
 from adapters.message import HeaderInvalid, check_headers
 from schemas import registry
 from schemas.envelope import Origin, Unreadable, to_wire
-from schemas.ids import MailboxAddress
+from schemas.ids import DomainName, MailboxAddress
 from schemas.metrics import REQUESTS
 from schemas.registry import Fact
 from schemas.requests import MAX_MESSAGE_BYTES, CancelRequest, SendRequest, asked, who_asks
@@ -191,13 +192,22 @@ def _expiry(request: SendRequest, arrived: datetime) -> datetime:
     return expires_at
 
 
+class Receivers(Protocol):
+    """Knows who receives a domain's mail."""
+
+    async def of(self, domains: Collection[DomainName]) -> Mapping[DomainName, str]:
+        """Return the receiving provider of each domain, "" where it was not looked up; soon, and never raising."""
+        ...
+
+
 class Intake:
     """One intake process. Several share the partitions of send-requests."""
 
-    def __init__(self, settings: Settings, topic_id: str) -> None:
+    def __init__(self, settings: Settings, topic_id: str, receivers: Receivers) -> None:
         self._settings = settings
         self._topic_id = topic_id
         self._key = settings.fleet_key()
+        self._receivers = receivers
         self._writer = Writer(settings.connection)
         self._stopping = asyncio.Event()
 
@@ -235,18 +245,23 @@ class Intake:
             await consumer.stop()
 
     async def _pass_on(self, consumer: Any, place: TopicPartition, messages: list[Any]) -> None:
-        for message in messages:
-            await self._one(record_of(message))
+        records = [record_of(message) for message in messages]
+        read = [self._read(record) for record in records]
+        facts = await with_receivers([fact for _, _, fact in read], self._receivers)
+        for record, (topic, key, _), fact in zip(records, read, facts, strict=True):
+            await self._append(record, topic, key, fact)
         await consumer.commit({place: messages[-1].offset + 1})
 
-    async def _one(self, record: Record) -> None:
+    def _read(self, record: Record) -> tuple[Topic, bytes, Fact]:
         try:
-            topic, key, fact = read_request(record, self._topic_id, self._key)
+            return read_request(record, self._topic_id, self._key)
         except Unreadable as error:
             value = record.value or b""
             digest = hashlib.sha256(value).hexdigest()
-            topic, key = DEAD_LETTERS, record.topic.encode()
-            fact = LetterDied(record.topic, record.partition, record.offset, digest, str(error), len(value))
+            died = LetterDied(record.topic, record.partition, record.offset, digest, str(error), len(value))
+            return DEAD_LETTERS, record.topic.encode(), died
+
+    async def _append(self, record: Record, topic: Topic, key: bytes, fact: Fact) -> None:
         envelope = registry.enveloped(
             fact,
             id=uuid.uuid4().hex,
@@ -258,3 +273,15 @@ class Intake:
         REQUESTS.labels(RESULTS.get(type(fact), "passed_on")).inc()
         to = partition_of(key, topic.partitions)
         await self._writer.append(self._settings.topic(topic), to, key, to_wire(envelope))
+
+
+async def with_receivers(facts: list[Fact], receivers: Receivers) -> list[Fact]:
+    """Return the facts, each request with its recipient's receiving provider; all are looked up at once."""
+    domains = {fact.recipient_domain for fact in facts if isinstance(fact, SendRequested)}
+    known = await receivers.of(domains) if domains else {}
+    return [
+        msgspec.structs.replace(fact, receiver=known.get(fact.recipient_domain, ""))
+        if isinstance(fact, SendRequested)
+        else fact
+        for fact in facts
+    ]

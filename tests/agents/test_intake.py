@@ -1,8 +1,9 @@
 """What intake makes of a record of send-requests: a request, a cancel, a refusal with an answer, or Unreadable."""
 
 import json
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import pytest
 from hypothesis import given
@@ -10,11 +11,12 @@ from hypothesis import strategies as st
 
 from schemas import registry
 from schemas.envelope import Unreadable, json_object, to_wire
+from schemas.ids import DomainName
 from schemas.registry import Fact
 from schemas.requests import MAX_MESSAGE_BYTES
 from schemas.sending import CancelRequested, RefusedReason, RequestRejected, SendRequested
 from schemas.topics import DELIVERY_INPUTS, FLEET_INPUTS, MAX_RECORD_BYTES, Topic
-from streams.agents.intake import LONGEST_LABEL, read_request
+from streams.agents.intake import LONGEST_LABEL, read_request, with_receivers
 from streams.log.kafka import Record
 from tests.decisions.bounds import bounded
 
@@ -63,6 +65,28 @@ def rejected(raw: bytes) -> RequestRejected:
     assert len(key) == 16
     assert (fact.client, fact.send_id) == ("acme", "s1")
     return fact
+
+
+async def test_each_request_of_a_batch_gets_its_recipients_provider_and_all_are_asked_for_at_once() -> None:
+    class Asked:
+        """A list of our own at the door."""
+
+        batches: ClassVar[list[set[str]]] = []
+
+        async def of(self, domains: Collection[DomainName]) -> Mapping[DomainName, str]:
+            self.batches.append(set(domains))
+            return {d: "gmail" if d == "gmail.com" else "" for d in domains}
+
+    known = Asked()
+    facts = [requested(asks(to="rita@gmail.com")), rejected(asks(subject=GONE)), requested(asks())]
+    first, second, third = await with_receivers(facts, known)
+    assert isinstance(first, SendRequested)
+    assert isinstance(third, SendRequested)
+    assert (first.receiver, third.receiver) == ("gmail", "")
+    assert second is facts[1]
+    assert known.batches == [{"gmail.com", "example.test"}]
+    assert await with_receivers([facts[1]], known) == [facts[1]]
+    assert len(known.batches) == 1
 
 
 # ── what can be sent ─────────────────────────────────────────────────────────────────────────────
