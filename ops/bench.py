@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from ops.journals import Nowhere
 from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, MailboxWarmed, Pace, RouteDeclared
 from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, Recipient, RouteId, SendId, TopicId
-from schemas.policy import Policy, PolicyApplied, WarmUp
+from schemas.policy import Lists, Policy, PolicyApplied, WarmUp
 from schemas.registry import Fact
 from schemas.sending import Basis, ContentRef, SendAdmitted, SendAssigned, SendRef, SendRequested, Ticked
 from streams.fleet.mind import FleetMind
@@ -48,7 +48,9 @@ def planning(mailboxes: int, sends: int) -> float:
     domain, route = DomainName("acme.test"), RouteId("own")
     declared: list[Fact] = [
         ClientDeclared(CLIENT, (CampaignId("all"),), "Street 1", Pace(), "https://u.acme.test/"),
-        PolicyApplied(CLIENT, Policy("bench", WarmUp(domain_start_per_day=1_000_000)), "bench"),
+        PolicyApplied(
+            CLIENT, Policy("bench", WarmUp(domain_start_per_day=1_000_000), lists=Lists(canary_sends=0)), "bench"
+        ),
         DomainDeclared(CLIENT, domain),
         RouteDeclared(CLIENT, route, "smtp", "127.0.0.1", 25, max_connections=1000),
     ]

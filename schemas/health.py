@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from schemas.dns import Check
 from schemas.ids import ClientId, DomainName, MailboxAddress, RouteId
 
 Scope = Literal["mailbox", "domain", "route", "client"]
@@ -88,7 +89,7 @@ class GateClosed(msgspec.Struct, frozen=True, omit_defaults=True):
 
     client: ClientId
     domain: DomainName
-    check: str
+    check: Check
     evidence: Evidence
     fix: str
     route: RouteId = RouteId("")
@@ -99,13 +100,16 @@ class GateOpened(msgspec.Struct, frozen=True, omit_defaults=True):
 
     client: ClientId
     domain: DomainName
-    check: str
+    check: Check
     evidence: Evidence
     route: RouteId = RouteId("")
 
 
 class ListChanged(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A list of recipients: its canary is out, was good, or was bad."""
+    """A list of recipients: its canary is out, was good, or was bad; or a person let it go on.
+
+    `list_id` is upstream's own, or "campaign/NAME" for the sends of a campaign that name none.
+    """
 
     client: ClientId
     list_id: str
@@ -113,6 +117,23 @@ class ListChanged(msgspec.Struct, frozen=True, omit_defaults=True):
     now: Literal["canary", "cleared", "held"]
     evidence: Evidence
     until: datetime | None = None
+
+
+class ListSignCounted(msgspec.Struct, frozen=True):
+    """A mail of a list's canary came back for good, or was called spam."""
+
+    client: ClientId
+    list_id: str
+    sign: Literal["hard_bounce", "complaint"]
+
+
+class ListReleaseOrdered(msgspec.Struct, frozen=True):
+    """An operator lets a list go on whatever its canary says, by name and with a reason."""
+
+    client: ClientId
+    list_id: str
+    by: str
+    reason: str
 
 
 class RestBegan(msgspec.Struct, frozen=True, omit_defaults=True):

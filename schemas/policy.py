@@ -83,6 +83,7 @@ class Lists(msgspec.Struct, frozen=True, omit_defaults=True):
     wait_hours: int = 24
     bounce_rate_at_most: float = 0.05
     bounces_at_least: int = 3
+    complaints_at_most: int = 1
 
 
 class Receivers(msgspec.Struct, frozen=True, omit_defaults=True):

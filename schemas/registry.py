@@ -98,6 +98,8 @@ _CLASSES: tuple[type[Fact], ...] = (
     health.GateClosed,
     health.GateOpened,
     health.ListChanged,
+    health.ListSignCounted,
+    health.ListReleaseOrdered,
     health.RestBegan,
     health.ReserveChanged,
     health.PauseOrdered,

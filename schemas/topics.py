@@ -158,6 +158,7 @@ FLEET_INPUTS = Topic(
         "account.tripped",
         "mailbox.warmed",
         "domain.observed",
+        "list.release_ordered",
     ),
     broker_time=True,
 )

@@ -6,7 +6,18 @@ An alert's name is its story: a sender's ends when it is active again, a route's
 from collections.abc import Iterable
 
 from schemas.fleet import RouteRecovered, RouteTripped
-from schemas.health import AlertRaised, AlertResolved, Evidence, HealthChanged, HealthState, Scope, Severity
+from schemas.health import (
+    AlertRaised,
+    AlertResolved,
+    Evidence,
+    GateClosed,
+    GateOpened,
+    HealthChanged,
+    HealthState,
+    ListChanged,
+    Scope,
+    Severity,
+)
 from schemas.registry import Fact
 from streams.fleet.state import FleetState
 
@@ -32,6 +43,10 @@ def alerts(state: FleetState, facts: Iterable[Fact]) -> list[Fact]:
                 found += _of_sender(fact)
             case RouteTripped():
                 found.append(_of_trip(fact))
+            case GateClosed() | GateOpened():
+                found.append(_of_gate(fact))
+            case ListChanged():
+                found += _of_list(fact)
             case RouteRecovered():
                 row = state.route(fact.client, fact.route)
                 if row is not None and row.trips:
@@ -73,6 +88,24 @@ def numbers(why: Evidence) -> str:
         counted = f"{why.numerator:g}{of} in {why.window}" if why.window else f"{why.numerator:g}{of}"
         text = f"{counted}, against {limit}. {why.said}"
     return f"{text.strip()} (policy {why.policy})".strip()
+
+
+def _of_gate(fact: GateClosed | GateOpened) -> Fact:
+    name = "/".join(filter(None, ("dns_gate", fact.client, fact.domain, fact.route, fact.check)))
+    if isinstance(fact, GateOpened):
+        return AlertResolved(fact.client, name, fact.evidence.rule)
+    way = f" over route {fact.route}" if fact.route else ""
+    title = f"domain {fact.domain} sends nothing{way}: {fact.evidence.rule}"
+    return AlertRaised(fact.client, name, "critical", title, f"{fact.fix}. {fact.evidence.said}", "dns-gate")
+
+
+def _of_list(fact: ListChanged) -> list[Fact]:
+    name = f"list_held/{fact.client}/{fact.list_id}"
+    if fact.now == "held":
+        title = f"list {fact.list_id} of {fact.client} is held: {fact.evidence.rule}"
+        detail = f"{numbers(fact.evidence)} It goes on by `mailfleet release-list {fact.client} {fact.list_id}`."
+        return [AlertRaised(fact.client, name, "warning", title, detail, "list-held")]
+    return [AlertResolved(fact.client, name, fact.evidence.rule)] if fact.was == "held" else []
 
 
 def _of_trip(fact: RouteTripped) -> AlertRaised:

@@ -6,23 +6,34 @@ when it counts, the rows change and the entries are stale.
 """
 
 import heapq
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from schemas.fleet import Pace
-from schemas.health import Evidence, Scope, WarmUpStepped
-from schemas.ids import ClientId, DomainName, MailboxAddress, RouteId
+from schemas.health import Evidence, ListChanged, Scope, WarmUpStepped
+from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, RouteId
 from schemas.policy import Policy
 from schemas.registry import Fact
-from schemas.sending import BasisType, RouteCall, SendAssigned, Sender, SendLapsed, SendWaits, WaitLimit
+from schemas.sending import (
+    BasisType,
+    RouteCall,
+    SendAssigned,
+    Sender,
+    SendLapsed,
+    SendRequested,
+    SendWaits,
+    WaitLimit,
+)
+from streams.fleet import lists
 from streams.fleet.company import company_of
 from streams.fleet.health import allowed
 from streams.fleet.organisation import organisation_of
 from streams.fleet.pace import local_day, next_day, window
-from streams.fleet.queues import Boxes, Free, SendQueue, Waiting
+from streams.fleet.queues import Boxes, Free, Group, Lane, SendQueue, Waiting
 from streams.fleet.quota import quota_left, rolling, rolls_free_at
+from streams.fleet.receivers import bucket_of, full_until
 from streams.fleet.routes import breaker
 from streams.fleet.state import (
     TELL_AGAIN_AFTER,
@@ -43,12 +54,13 @@ PER_CONNECTION = 20
 LOOK_AGAIN = timedelta(minutes=15)
 """A mailbox held by something that others may give back is looked at again no later."""
 A_SECOND = timedelta(seconds=1)
+A_MINUTE = timedelta(seconds=60)
 
 
 def plan(state: FleetState, at: datetime) -> list[Fact]:
-    """Return the sends that lapse, those that are assigned, and what the waiting are told."""
+    """Return the sends that lapse, the canaries that are over, what is assigned, and what the waiting are told."""
     lapsed = _lapsed(state, at)
-    facts: list[Fact] = [*lapsed, *_Plan(state, at, {_id(f) for f in lapsed}).assign()]
+    facts: list[Fact] = [*lapsed, *_canaries(state, at), *_Plan(state, at, {_id(f) for f in lapsed}).assign()]
     taken = {_id(f) for f in facts if isinstance(f, SendAssigned | SendLapsed)}
     return [*facts, *_tell(state, at, taken)]
 
@@ -72,6 +84,19 @@ def _lapsed(state: FleetState, at: datetime) -> list[SendLapsed]:
     return found
 
 
+def _canaries(state: FleetState, at: datetime) -> list[ListChanged]:
+    """What came of the canaries whose wait is over."""
+    over: dict[tuple[ClientId, str], datetime] = {}
+    while state.canaries and state.canaries[0][0] <= at:
+        until, client, list_id = heapq.heappop(state.canaries)
+        if state.list_row(client, list_id).state == "canary":
+            over[client, list_id] = until
+    for (client, list_id), until in over.items():  # until the row says otherwise
+        heapq.heappush(state.canaries, (until, client, list_id))
+    said = (lists.verdict(c, name, state.list_row(c, name), state.policy(c), at) for c, name in over)
+    return [change for change in said if change is not None]
+
+
 # ── assigning ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -89,14 +114,19 @@ class _Plan:
         self._company_free_at: dict[tuple[ClientId, DomainName], datetime] = {}
         self._days: dict[ClientId, tuple[datetime, datetime, str, datetime]] = {}
         self._wide: dict[tuple[ClientId, DomainName], list[tuple[SenderRow, WaitLimit]]] = {}
+        self._receiver_held: Counter[tuple[ClientId, str]] = Counter()
+        self._served: dict[ClientId, Counter[CampaignId]] = defaultdict(Counter)
+        self._list_held: Counter[tuple[ClientId, str]] = Counter()
+        self._canaries: dict[tuple[ClientId, str], ListChanged] = {}  # of lists that wait from now on
+        self._barred: dict[ClientId, set[Lane]] = defaultdict(set)  # lanes that no send leaves in this tick
         self._told: set[tuple[Scope, str]] = set()
         self._steps: dict[tuple[Scope, str], WarmUpStepped] = {}  # what those looked at are allowed from now on
         self._back: list[tuple[list[Any], Any]] = []
 
-    def assign(self) -> list[SendAssigned | WarmUpStepped]:
+    def assign(self) -> list[Fact]:
         """Go round the clients until nobody has both a send and a mailbox."""
         state = self._state
-        found: list[SendAssigned | WarmUpStepped] = []
+        found: list[Fact] = []
         if state.stopped("all", ""):
             return found
         going = [c for c in state.clients() if self._can_go(c)]
@@ -111,11 +141,12 @@ class _Plan:
                     going.remove(client)
                 else:
                     found += [*self._steps_of(assignment), assignment]
+                    self._list_bars(client, assignment.list_id)
                 if len(found) >= MOST_PER_TICK:
                     break
         for heap, entry in self._back:
             heapq.heappush(heap, entry)
-        return found
+        return [*found, *self._canaries.values()]
 
     def _can_go(self, client: ClientId) -> bool:
         row = self._state.client(client)
@@ -125,6 +156,7 @@ class _Plan:
 
     def _come_due(self, client: ClientId) -> None:
         queue = self._state.sends(client)
+        queue.drop_empty()
         for place in queue.come_due(self._at):
             row = self._state.waits(place.id)
             if row is None or row.request is None or row.attempt != place.attempt:
@@ -133,16 +165,21 @@ class _Plan:
             if stay:
                 queue.put_sticky(stay, place)
             else:
-                queue.put_due(row.request.campaign, place)
+                queue.put_due(self._lane(client, row.request), place)
+
+    def _lane(self, client: ClientId, request: SendRequested) -> Lane:
+        bounded = request.receiver in self._policy(client).receivers.ceilings_24h
+        return Lane(request.campaign, lists.list_of(request), request.receiver if bounded else "")
 
     def _wake(self, client: ClientId) -> None:
         boxes, queue = self._state.boxes(client), self._state.sends(client)
         for entry in boxes.wake(self._at):
             row = self._state.mailbox(entry.mailbox)
             if row is not None:
-                boxes.put_free(row.declared.routes, Free(entry.wake_at, entry.mailbox, entry.version))
+                boxes.put_free(_group(row), Free(entry.wake_at, entry.mailbox, entry.version))
                 if queue.sticky.get(entry.mailbox):
                     queue.ready[entry.mailbox] = None
+        boxes.line_up()
 
     def _one(self, client: ClientId) -> SendAssigned | None:
         queue, boxes = self._state.sends(client), self._state.boxes(client)
@@ -150,26 +187,68 @@ class _Plan:
             found = self._sticky(client, queue, mailbox)
             if found is not None:
                 return found
-        for campaign in queue.campaigns():
-            if self._state.stopped("campaign", f"{client}/{campaign}"):
+        for lane in queue.lanes(self._served[client], self._is_gone):
+            if self._is_barred(client, lane):
                 continue
-            while (place := self._head(client, queue, queue.due[campaign])) is not None:
+            heap = queue.due[lane]
+            while (place := self._head(client, queue, heap)) is not None:
                 chosen = self._free_box(client, boxes, place)
-                if chosen is None and not boxes.groups():
-                    return None
-                if chosen is None:  # mailboxes are free, but no route of theirs takes this send now
-                    if self._any_route(client, boxes):
-                        self._park(queue, queue.due[campaign], self._at + timedelta(seconds=60))
-                        continue
-                    return None
-                self._back.append((queue.due[campaign], heapq.heappop(queue.due[campaign])))
-                queue.served[campaign] = queue.served.get(campaign, 0) + 1
-                return self._assignment(client, place, *chosen, rule="round robin: free the longest")
+                if chosen is not None:
+                    self._back.append((heap, heapq.heappop(heap)))
+                    self._served[client][lane.campaign] += 1
+                    return self._assignment(client, place, *chosen, rule="round robin: free the longest")
+                if not self._any_route(client, boxes):
+                    return None  # no mailbox is free, or no route of those that are takes anything now
+                if self._receiver_is_full(client, boxes, self._request(place)):
+                    if lane.receiver:
+                        self._bar(client, queue, lane)
+                        break
+                    self._park(queue, heap, self._at + LOOK_AGAIN)  # the ceiling is newer than the lane
+                else:
+                    self._park(queue, heap, self._at + A_MINUTE)  # no route takes this one
         return None
+
+    def _is_barred(self, client: ClientId, lane: Lane) -> bool:
+        if lane in self._barred[client] or self._state.stopped("campaign", f"{client}/{lane.campaign}"):
+            return True
+        if self._list_bars(client, lane.list_id):
+            self._bar(client, self._state.sends(client), lane)
+            return True
+        return False
+
+    def _bar(self, client: ClientId, queue: SendQueue, lane: Lane) -> None:
+        """Pass the lane by in this tick; a campaign that is held altogether earns no turns by it."""
+        barred = self._barred[client]
+        barred.add(lane)
+        if queue.all_in(lane.campaign, barred):
+            queue.level(lane.campaign)
+
+    def _list_bars(self, client: ClientId, list_id: str) -> bool:
+        """Whether the list's sends must wait; one whose canary is out waits from now on."""
+        row, policy = self._state.list_row(client, list_id), self._policy(client)
+        barred = bool(list_id) and lists.bars(row, policy.lists, self._list_held[client, list_id])
+        if barred and row.state == "new":
+            self._canaries[client, list_id] = lists.canary_out(client, list_id, row, policy, self._at)
+        return barred
 
     def _any_route(self, client: ClientId, boxes: Boxes) -> bool:
         """Whether some route of the free mailboxes could carry any send now."""
-        return any(self._route(client, routes, None) is not None for routes in boxes.groups())
+        return any(self._route(client, group, None) is not None for group in boxes.groups())
+
+    def _receiver_is_full(self, client: ClientId, boxes: Boxes, request: SendRequested) -> bool:
+        """Whether only the receiver's ceiling is between the send and the free mailboxes."""
+        able = [g for g in boxes.groups() if self._route(client, g, request.basis.type) is not None]
+        return bool(able) and all(self._full_until(client, g.domain, request.receiver) is not None for g in able)
+
+    def _full_until(self, client: ClientId, domain: DomainName, receiver: str) -> datetime | None:
+        """Until when the domain's organisation may send nothing more to the receiver, None when it may."""
+        rules = self._policy(client).receivers
+        ceiling = rules.ceilings_24h.get(receiver, 0)
+        if not ceiling:
+            return None
+        bucket = bucket_of(domain, receiver, rules)
+        row = self._state.receiver(client, bucket)
+        return full_until(row.hours, ceiling, self._at, self._receiver_held[client, bucket])
 
     def _sticky(self, client: ClientId, queue: SendQueue, mailbox: MailboxAddress) -> SendAssigned | None:
         if mailbox in self._boxes_taken:
@@ -187,14 +266,27 @@ class _Plan:
             boxes.touch(mailbox)
             boxes.put_asleep(held[0], mailbox, held[1])
             return None
+        while (wait := self._list_or_receiver_waits(client, row, self._request(place))) is not None:
+            self._park(queue, heap, wait)
+            place = self._head(client, queue, heap)
+            if place is None:
+                return None
         request = self._request(place)
         if self._state.stopped("campaign", f"{client}/{request.campaign}"):
             return None
-        route = self._route(client, row.declared.routes, request.basis.type)
+        route = self._route(client, _group(row), request.basis.type)
         if route is None:
             return None
         self._back.append((heap, heapq.heappop(heap)))
         return self._assignment(client, place, row, route, rule="same mailbox again")
+
+    def _list_or_receiver_waits(self, client: ClientId, box: MailboxRow, request: SendRequested) -> datetime | None:
+        """When to look again at a send that one mailbox must carry, None when neither bound holds it."""
+        again = self._at + LOOK_AGAIN
+        if self._list_bars(client, lists.list_of(request)):
+            return again
+        until = self._full_until(client, domain_of(box.declared.mailbox), request.receiver)
+        return None if until is None else min(until, again)
 
     def _is_idle(self, row: MailboxRow) -> bool:
         return row.declared.active and not row.open and row.free_at <= self._at
@@ -203,13 +295,13 @@ class _Plan:
         """The first send of the heap that waits and whose company may be written to."""
         while heap:
             row = self._state.waits(heap[0].id)
-            if row is None or row.request is None or row.attempt != heap[0].attempt:
+            if self._is_gone(heap[0]):
                 heapq.heappop(heap)
-            elif row.request.expires_at <= self._at:
-                heapq.heappop(heap)  # it lapses, though perhaps not at this tick
             elif heap[0].id in self._taken:
                 self._back.append((heap, heapq.heappop(heap)))
             else:
+                assert row is not None
+                assert row.request is not None
                 free_at = self._company_free(client, row)
                 if free_at is None:
                     return heap[0]
@@ -219,6 +311,11 @@ class _Plan:
                 queue.spread[company] = slot + gap
                 self._park(queue, heap, slot)
         return None
+
+    def _is_gone(self, place: Waiting) -> bool:
+        """Whether the send waits no more at this place, or lapses, though perhaps not at this tick."""
+        row = self._state.waits(place.id)
+        return row is None or row.request is None or row.attempt != place.attempt or row.request.expires_at <= self._at
 
     def _company_free(self, client: ClientId, row: BacklogRow) -> datetime | None:
         """When the send's company is free again, None when it is; a send that was tried has had its place."""
@@ -247,32 +344,43 @@ class _Plan:
             self._days[client] = found
         return found
 
-    def _request(self, place: Waiting) -> Any:
+    def _request(self, place: Waiting) -> SendRequested:
         row = self._state.waits(place.id)
         assert row is not None
+        assert row.request is not None
         return row.request
 
     def _free_box(self, client: ClientId, boxes: Boxes, place: Waiting) -> tuple[MailboxRow, RouteRow] | None:
         """The mailbox that has been free the longest and may send now, with the first route that takes the send."""
-        basis = self._request(place).basis.type
-        for routes in boxes.groups():
-            route = self._route(client, routes, basis)
-            heap = boxes.free[routes]
-            while route is not None and heap:
-                entry = heapq.heappop(heap)
-                row = self._state.mailbox(entry.mailbox)
-                if row is None or boxes.version.get(entry.mailbox) != entry.version:
-                    continue
-                if entry.mailbox in self._boxes_taken:
-                    self._back.append((heap, entry))
-                    continue
-                held = self._held_by(row)
-                if held is not None:
-                    boxes.put_asleep(held[0], entry.mailbox, held[1])
-                    continue
-                self._back.append((heap, entry))
-                return row, route
-        return None
+        request = self._request(place)
+        aside: list[Group] = []
+        chosen: tuple[MailboxRow, RouteRow] | None = None
+        while chosen is None and (group := boxes.next_in_line()) is not None:
+            full = self._full_until(client, group.domain, request.receiver)
+            route = self._route(client, group, request.basis.type) if full is None else None
+            if route is None:
+                aside.append(group)
+                continue
+            row = self._first_of(boxes, group)
+            boxes.back_in_line(group)
+            chosen = None if row is None else (row, route)
+        for group in aside:
+            boxes.back_in_line(group)
+        return chosen
+
+    def _first_of(self, boxes: Boxes, group: Group) -> MailboxRow | None:
+        """The group's first mailbox, if it may send now; it stands in the group no more in this tick."""
+        heap = boxes.free[group]
+        entry = heapq.heappop(heap)
+        row = self._state.mailbox(entry.mailbox)
+        if row is None or boxes.version.get(entry.mailbox) != entry.version:
+            return None
+        held = None if entry.mailbox in self._boxes_taken else self._held_by(row)
+        if held is not None:
+            boxes.put_asleep(held[0], entry.mailbox, held[1])
+            return None
+        self._back.append((heap, entry))
+        return None if entry.mailbox in self._boxes_taken else row
 
     def _held_by(self, row: MailboxRow) -> tuple[datetime, WaitLimit] | None:
         """What holds a free mailbox back now: (when to look again, the limit)."""
@@ -367,11 +475,18 @@ class _Plan:
     def _policy(self, client: ClientId) -> Policy:
         return self._state.policy(client)
 
-    def _route(self, client: ClientId, routes: tuple[RouteId, ...], basis: BasisType | None) -> RouteRow | None:
-        """The first route in the mailbox's order that takes a send of this basis (None: any) now."""
-        for name in routes:
+    def _route(self, client: ClientId, group: Group, basis: BasisType | None) -> RouteRow | None:
+        """The first route in the mailboxes' order that takes a send of this basis (None: any) now.
+
+        Only where the domain's records are good for it.
+        """
+        if self._state.gated(client, group.domain):
+            return None
+        for name in group.routes:
             row = self._state.route(client, name)
             if row is None or (basis is not None and basis not in row.declared.accepts_basis):
+                continue
+            if self._state.gated(client, group.domain, name):
                 continue
             if self._route_held_by(client, row) is None:
                 return row
@@ -412,6 +527,10 @@ class _Plan:
         self._boxes_taken.add(row.declared.mailbox)
         self._domain_held[f"{client}/{domain_of(row.declared.mailbox)}"] += 1
         self._route_held[client, way.route] += 1
+        bucket = bucket_of(domain_of(row.declared.mailbox), send.request.receiver, self._policy(client).receivers)
+        self._receiver_held[client, bucket] += 1
+        list_id = self._canary_list(client, send.request)
+        self._list_held[client, list_id] += 1
         _, closes, day, tomorrow = self._today(client)
         return SendAssigned(
             ref=send.request.ref,
@@ -432,7 +551,19 @@ class _Plan:
             company=company,
             company_free_at=company_free_at,
             route_free_at=route_free_at,
+            bucket=bucket,
+            list_id=list_id,
         )
+
+    def _canary_list(self, client: ClientId, request: SendRequested) -> str:
+        """The list whose canary the send is of, "" when it has none any more."""
+        list_id = lists.list_of(request)
+        cleared = self._state.list_row(client, list_id).state == "cleared"
+        return "" if cleared or not self._policy(client).lists.canary_sends else list_id
+
+
+def _group(row: MailboxRow) -> Group:
+    return Group(domain_of(row.declared.mailbox), row.declared.routes)
 
 
 def route_limit(
@@ -518,35 +649,84 @@ def limit_of(state: FleetState, row: BacklogRow, at: datetime) -> tuple[WaitLimi
     free_at = state.company_free_at(client, company) if company else at
     if free_at > at:
         return "company_spread", free_at
+    row_of_list = state.list_row(client, lists.list_of(request))
+    if lists.bars(row_of_list, state.policy(client).lists):
+        return "list_canary", row_of_list.until if row_of_list.state == "canary" else None
     box = state.mailbox(state.must_carry(row))
     if box is not None:
-        sender = state.sender("mailbox", client, box.declared.mailbox)
-        return "thread_mailbox", max(box.free_at, sender.until or box.free_at)
-    return _limit_of_client(state, client, request.basis.type, at)
+        return _limit_of_mailbox(state, box, request, at)
+    return _limit_of_client(state, request, at)
 
 
-def _limit_of_client(
-    state: FleetState, client: ClientId, basis: BasisType, at: datetime
+def _limit_of_mailbox(
+    state: FleetState, box: MailboxRow, request: SendRequested, at: datetime
 ) -> tuple[WaitLimit, datetime | None]:
-    boxes = state.boxes(client)
+    client, group = request.ref.client, _group(box)
+    full = _full_until(state, client, group.domain, request.receiver, at)
+    if full is not None:
+        return "receiver_ceiling", full
+    if _all_gated(state, client, group):
+        return "dns", None
+    sender = state.sender("mailbox", client, box.declared.mailbox)
+    return "thread_mailbox", max(box.free_at, sender.until or box.free_at)
+
+
+def _limit_of_client(state: FleetState, request: SendRequested, at: datetime) -> tuple[WaitLimit, datetime | None]:
+    client, boxes = request.ref.client, state.boxes(request.ref.client)
     groups = boxes.groups()
     held: list[tuple[datetime, WaitLimit]] = []
-    takes_basis = False
-    for name in {name for routes in groups for name in routes}:
-        row = state.route(client, name)
-        if row is None or basis not in row.declared.accepts_basis:
-            continue
-        takes_basis = True
-        limit = route_limit(row, state.sender("route", client, name), at, out=state.at_work(client, name))
-        if limit is None:
+    for group in groups:
+        limits = _limits_of_group(state, group, request, at)
+        if limits is None:
             return "turn", None
-        held.append(limit)
-    if groups and not takes_basis:
-        return "basis", None
+        held += limits
     if held:
         when, why = min(held)
         return why, when
+    gated = bool(groups) and all(_all_gated(state, client, group) for group in groups)
+    if groups and not gated:
+        return "basis", None
     asleep = boxes.next_awake()
     if asleep is not None:
         return asleep.why, asleep.wake_at
+    if gated:
+        return "dns", None
     return ("turn" if boxes.version else "no_mailbox"), None
+
+
+def _limits_of_group(
+    state: FleetState, group: Group, request: SendRequested, at: datetime
+) -> list[tuple[datetime, WaitLimit]] | None:
+    """What holds a send from the group's mailboxes until when; [] what no time ends, None when nothing does."""
+    client = request.ref.client
+    if state.gated(client, group.domain):
+        return []
+    full = _full_until(state, client, group.domain, request.receiver, at)
+    held: list[tuple[datetime, WaitLimit]] = []
+    for name in group.routes:
+        row = state.route(client, name)
+        if (
+            row is None
+            or request.basis.type not in row.declared.accepts_basis
+            or state.gated(client, group.domain, name)
+        ):
+            continue
+        limit = route_limit(row, state.sender("route", client, name), at, out=state.at_work(client, name))
+        if limit is None and full is None:
+            return None
+        held.append(limit if limit is not None else (full or at, "receiver_ceiling"))
+    return held
+
+
+def _all_gated(state: FleetState, client: ClientId, group: Group) -> bool:
+    return state.gated(client, group.domain) or all(state.gated(client, group.domain, r) for r in group.routes)
+
+
+def _full_until(
+    state: FleetState, client: ClientId, domain: DomainName, receiver: str, at: datetime
+) -> datetime | None:
+    rules = state.policy(client).receivers
+    ceiling = rules.ceilings_24h.get(receiver, 0)
+    return (
+        full_until(state.receiver(client, bucket_of(domain, receiver, rules)).hours, ceiling, at) if ceiling else None
+    )

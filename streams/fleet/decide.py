@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
+import msgspec
+
 from schemas.dns import DomainObserved
 from schemas.fleet import (
     AccountTripped,
@@ -19,7 +21,18 @@ from schemas.fleet import (
     StartOrdered,
     StopOrdered,
 )
-from schemas.health import HealthChanged, PauseOrdered, ResumeOrdered, Scope, Sign, SignCounted
+from schemas.health import (
+    Evidence,
+    HealthChanged,
+    ListChanged,
+    ListReleaseOrdered,
+    ListSignCounted,
+    PauseOrdered,
+    ResumeOrdered,
+    Scope,
+    Sign,
+    SignCounted,
+)
 from schemas.ids import ClientId, MailboxAddress
 from schemas.policy import PolicyApplied
 from schemas.registry import Fact
@@ -55,7 +68,9 @@ from schemas.sending import (
 )
 from streams.fleet.choose import plan
 from streams.fleet.compliance import objection
+from streams.fleet.dns_gate import judge
 from streams.fleet.health import due, follows, paused, resumed, sign_of, tripped
+from streams.fleet.lists import verdict
 from streams.fleet.pace import gap
 from streams.fleet.retry import again_at
 from streams.fleet.routes import is_its_own, pause_after
@@ -147,7 +162,7 @@ def _release(state: FleetState, row: BacklogRow, ref: SendRef, at: datetime, *, 
     if not row.mailbox:
         return None
     free_at = at + gap(_pace(state, ref), ref.send_id)
-    return Release(row.mailbox, row.quota_day, gave_back, free_at, row.route, row.hour)
+    return Release(row.mailbox, row.quota_day, gave_back, free_at, row.route, row.hour, row.bucket, row.list_id)
 
 
 def accepted(state: FleetState, fact: AttemptAccepted, at: datetime) -> list[Fact]:
@@ -184,7 +199,8 @@ def refused(state: FleetState, fact: AttemptRefused, at: datetime) -> list[Fact]
         return []
     blamed = _blamed(state, fact, at)
     if fact.verdict.action in FINAL_ACTIONS:
-        return [_end(state, row, fact.ref, "failed", at, gave_back=True), *blamed]
+        signs = _list_sign(state, fact.ref, sign_of(fact.verdict), at)
+        return [_end(state, row, fact.ref, "failed", at, gave_back=True), *signs, *blamed]
     ours = fact.verdict.fault in OURS  # a refusal of us says nothing about the recipient: patience is not touched
     tries = row.tries + (0 if ours else 1)
     when = again_at(_pace(state, fact.ref), max(tries, 1), at)
@@ -282,6 +298,9 @@ def not_sent(state: FleetState, fact: AttemptNotSent | AttemptMissed, at: dateti
     return [again]
 
 
+# ── what becomes of accepted mail ────────────────────────────────────────────────────────────────
+
+
 def returned(state: FleetState, fact: SendReturned, at: datetime) -> list[Fact]:
     """The provider took it and gave it back: it waits again; its quota is spent, whose fault it is pays now."""
     row = state.backlog(_id(fact.ref))
@@ -310,18 +329,48 @@ def delivered(state: FleetState, fact: SendDelivered, at: datetime) -> list[Fact
 def bounced(state: FleetState, fact: SendBounced, at: datetime) -> list[Fact]:
     """An accepted mail came back: counted, and whose own fault it is goes out at once."""
     carried, said = fact.carried, fact.verdict
+    sign = sign_of(said)
+    of_list = _list_sign(state, fact.ref, sign, at)
     if carried is None or said.fault not in ("mailbox", "domain"):
-        return _late_sign(state, fact, sign_of(said), at)
+        return [*_late_sign(state, fact, sign, at), *of_list]
     scope: Scope = "mailbox" if said.fault == "mailbox" else "domain"
     name = carried.mailbox if scope == "mailbox" else domain_of(carried.mailbox)
     evidence = f"{fact.reply.code} {fact.reply.enhanced} {fact.reply.text}"[:300]
     change = _tripped(state, fact.ref.client, scope, name, said, evidence, at)
-    return _late_sign(state, fact, sign_of(said), at, change)
+    return [*_late_sign(state, fact, sign, at, change), *of_list]
 
 
 def complained(state: FleetState, fact: SendComplained, at: datetime) -> list[Fact]:
     """The recipient called it spam."""
-    return _late_sign(state, fact, "complaint", at)
+    return [*_late_sign(state, fact, "complaint", at), *_list_sign(state, fact.ref, "complaint", at)]
+
+
+def _list_sign(state: FleetState, ref: SendRef, sign: Sign, at: datetime) -> list[Fact]:
+    """Count a bad sign of a list's canary, and hold the list as soon as there are too many."""
+    send = state.backlog(_id(ref))
+    if send is None or not send.list_id or send.recipient != ref.recipient:
+        return []
+    row, client, list_id = state.list_row(ref.client, send.list_id), ref.client, send.list_id
+    if row.state not in ("new", "canary"):
+        return []
+    if sign == "hard_bounce":
+        row = msgspec.structs.replace(row, bounced=row.bounced + 1)
+    elif sign == "complaint":
+        row = msgspec.structs.replace(row, complained=row.complained + 1)
+    else:
+        return []
+    counted: list[Fact] = [ListSignCounted(client, list_id, sign)]
+    held = verdict(client, list_id, row, state.policy(client), at)
+    return counted if held is None else [*counted, held]
+
+
+def list_released(state: FleetState, fact: ListReleaseOrdered, _at: datetime) -> list[Fact]:
+    """Take the word of a person that a list is good."""
+    row = state.list_row(fact.client, fact.list_id)
+    if state.client(fact.client) is None or row.state == "cleared":
+        return []
+    evidence = Evidence("released by a person", state.policy(fact.client).version, said=f"{fact.by}: {fact.reason}")
+    return [ListChanged(fact.client, fact.list_id, row.state, "cleared", evidence)]
 
 
 def _late_sign(
@@ -394,9 +443,11 @@ def warmed(state: FleetState, fact: MailboxWarmed, _at: datetime) -> list[Fact]:
     return [] if row is None or row.warmed_since == fact.since else [fact]
 
 
-def observed(_state: FleetState, _fact: DomainObserved, _at: datetime) -> list[Fact]:
-    """Nothing is gated by the domain name system yet."""
-    return []
+def observed(state: FleetState, fact: DomainObserved, _at: datetime) -> list[Fact]:
+    """Close or open the gates of a domain by what its DNS says."""
+    if state.domain(fact.client, fact.domain) is None:
+        return []
+    return judge(state.gate(fact.client, fact.domain, fact.route), fact, state.policy(fact.client))
 
 
 Decision = Callable[[FleetState, Any, datetime], list[Fact]]
@@ -428,6 +479,7 @@ DECISIONS: Mapping[type[Fact], Decision] = {
     AccountTripped: account_tripped,
     MailboxWarmed: warmed,
     DomainObserved: observed,
+    ListReleaseOrdered: list_released,
     StopOrdered: ordered,
     StartOrdered: ordered,
     Ticked: ticked,

@@ -5,6 +5,7 @@ from datetime import datetime
 
 import msgspec
 
+from schemas.dns import DomainObserved
 from schemas.fleet import (
     ClientDeclared,
     DomainDeclared,
@@ -19,8 +20,16 @@ from schemas.fleet import (
     StartOrdered,
     StopOrdered,
 )
-from schemas.health import HealthChanged, SignCounted, WarmUpStepped
-from schemas.ids import MailboxAddress, RouteId
+from schemas.health import (
+    GateClosed,
+    GateOpened,
+    HealthChanged,
+    ListChanged,
+    ListSignCounted,
+    SignCounted,
+    WarmUpStepped,
+)
+from schemas.ids import ClientId, MailboxAddress, RouteId
 from schemas.policy import PolicyApplied
 from schemas.registry import Fact
 from schemas.sending import (
@@ -33,9 +42,13 @@ from schemas.sending import (
     SendRequeued,
     SendWaits,
 )
+from streams.fleet import dns_gate
 from streams.fleet.decide import declared_key
+from streams.fleet.dns_gate import GateRow
 from streams.fleet.health import in_state, senders_of, with_sign
+from streams.fleet.lists import ListRow
 from streams.fleet.quota import give_back, hold, hold_hour, hour_of
+from streams.fleet.receivers import ReceiverRow
 from streams.fleet.state import (
     BacklogRow,
     CancelRow,
@@ -67,12 +80,8 @@ def rows_of(fact: Fact, _at: datetime) -> Iterable[RowKey]:
             yield from _rows_of_assignment(fact)
         case SendRequeued() | SendEnded():
             yield backlog_key(fact.ref.client, fact.ref.send_id)
-            release = fact.release
-            if release is not None:
-                yield "mailbox", release.mailbox
-                if release.gave_back:
-                    yield "domain", f"{fact.ref.client}/{domain_of(release.mailbox)}"
-                    yield "route", f"{fact.ref.client}/{release.route}"
+            if fact.release is not None:
+                yield from _rows_of_release(fact.ref.client, fact.release)
         case SendLapsed() | SendWaits():
             yield backlog_key(fact.ref.client, fact.ref.send_id)
         case CancelNoted():
@@ -91,10 +100,25 @@ def rows_of(fact: Fact, _at: datetime) -> Iterable[RowKey]:
             yield sender_key(fact.scope, fact.client, fact.name)
         case DomainLeftOut():
             yield sender_key("domain", fact.client, fact.domain)
+        case DomainObserved() | GateClosed() | GateOpened():
+            yield "gate", f"{fact.client}/{fact.domain}/{fact.route}"
+        case ListChanged() | ListSignCounted():
+            yield "list", f"{fact.client}/{fact.list_id}"
         case RouteFailed() | RouteTripped() | RouteRecovered():
             yield "route", f"{fact.client}/{fact.route}"
         case _:
             return
+
+
+def _rows_of_release(client: ClientId, release: Release) -> Iterable[RowKey]:
+    yield "mailbox", release.mailbox
+    if release.gave_back:
+        yield "domain", f"{client}/{domain_of(release.mailbox)}"
+        yield "route", f"{client}/{release.route}"
+        if release.bucket:
+            yield "receiver", f"{client}/{release.bucket}"
+        if release.list_id:
+            yield "list", f"{client}/{release.list_id}"
 
 
 def _rows_of_assignment(fact: SendAssigned) -> Iterable[RowKey]:
@@ -107,6 +131,10 @@ def _rows_of_assignment(fact: SendAssigned) -> Iterable[RowKey]:
         yield "thread", f"{client}/{fact.thread_id}"
     if fact.company_free_at is not None:
         yield "company", f"{client}/{fact.company}"
+    if fact.bucket:
+        yield "receiver", f"{client}/{fact.bucket}"
+    if fact.list_id:
+        yield "list", f"{client}/{fact.list_id}"
 
 
 def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, at: datetime) -> msgspec.Struct:
@@ -139,6 +167,12 @@ def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, at: datetime) ->
         case "cancel":
             assert isinstance(fact, CancelNoted)
             return CancelRow(fact.by)
+        case "receiver":
+            return _receiver(row if isinstance(row, ReceiverRow) else ReceiverRow(), fact, at)
+        case "list":
+            return _list(row if isinstance(row, ListRow) else ListRow(), fact)
+        case "gate":
+            return _gate(row if isinstance(row, GateRow) else GateRow(), fact)
         case "backlog":
             return _backlog(row if isinstance(row, BacklogRow) else None, fact, at)
         case kind:
@@ -206,6 +240,40 @@ def _route(row: RouteRow | None, fact: Fact, at: datetime) -> RouteRow:
             return msgspec.structs.replace(row, hours=give_back(row.hours, _gone_back(fact).hour))
 
 
+def _receiver(row: ReceiverRow, fact: Fact, at: datetime) -> ReceiverRow:
+    if isinstance(fact, SendAssigned):
+        return ReceiverRow(hold_hour(row.hours, at))
+    return ReceiverRow(give_back(row.hours, _gone_back(fact).hour))
+
+
+def _list(row: ListRow, fact: Fact) -> ListRow:
+    match fact:
+        case SendAssigned():
+            return msgspec.structs.replace(row, held=row.held + 1)
+        case ListSignCounted(sign="hard_bounce"):
+            return msgspec.structs.replace(row, bounced=row.bounced + 1)
+        case ListSignCounted():
+            return msgspec.structs.replace(row, complained=row.complained + 1)
+        case ListChanged():
+            return msgspec.structs.replace(row, state=fact.now, until=fact.until)
+        case SendEnded(state="failed"):
+            return row  # the canary has tried it: its refusal is what it is for
+        case _:
+            return msgspec.structs.replace(row, held=max(0, row.held - 1))
+
+
+def _gate(row: GateRow, fact: Fact) -> GateRow:
+    match fact:
+        case DomainObserved():
+            return dns_gate.looked(row, fact)
+        case GateClosed():
+            return dns_gate.closed(row, fact)
+        case GateOpened():
+            return dns_gate.opened(row, fact)
+        case _:
+            raise ValueError(f"{type(fact).__name__} changes no gate")
+
+
 def _mailbox(row: MailboxRow | None, fact: Fact) -> MailboxRow:
     if isinstance(fact, MailboxDeclared):
         return MailboxRow(fact) if row is None else msgspec.structs.replace(row, declared=fact)
@@ -248,6 +316,8 @@ def _backlog(row: BacklogRow | None, fact: Fact, at: datetime) -> BacklogRow:
                 route=fact.call.route,
                 quota_day=fact.quota_day,
                 hour=hour_of(at),
+                bucket=fact.bucket,
+                list_id=fact.list_id,
                 limit=None,
                 earliest=None,
             )
@@ -266,7 +336,7 @@ def _backlog(row: BacklogRow | None, fact: Fact, at: datetime) -> BacklogRow:
         case SendEnded(state="unknown"):
             return msgspec.structs.replace(row, state="unknown")
         case SendEnded():
-            return BacklogRow(row.recipient, fact.state, row.attempt, row.tries)
+            return BacklogRow(row.recipient, fact.state, row.attempt, row.tries, list_id=row.list_id)
         case SendLapsed():
             return BacklogRow(row.recipient, "expired", row.attempt, row.tries)
         case _:

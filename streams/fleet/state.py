@@ -10,9 +10,12 @@ import msgspec
 from schemas.fleet import EVERY_BASIS, ClientDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
 from schemas.health import HealthState, Scope
 from schemas.ids import ClientId, DomainName, MailboxAddress, Recipient, RouteId, SendId
-from schemas.policy import Policy, PolicyApplied, WarmUp
+from schemas.policy import Lists, Policy, PolicyApplied, WarmUp
 from schemas.sending import BasisType, SendRequested, SendState, WaitLimit
+from streams.fleet.dns_gate import UNSEEN, GateRow
+from streams.fleet.lists import UNKNOWN_LIST, ListRow, bars
 from streams.fleet.queues import Boxes, SendQueue, Waiting
+from streams.fleet.receivers import ReceiverRow
 from streams.fleet.windows import Counts
 from streams.log.rows import RowKey, Rows
 
@@ -20,8 +23,8 @@ ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 TELL_AFTER = timedelta(seconds=30)
 TELL_AGAIN_AFTER = timedelta(hours=1)
 LOOK_AT_WATCHED = timedelta(minutes=15)
-BUILT_IN = Policy(version="built-in", warm_up=WarmUp(enabled=False))
-"""What leads a client whose policy was never applied: one of before there were any. Its mailboxes are in use."""
+BUILT_IN = Policy(version="built-in", warm_up=WarmUp(enabled=False), lists=Lists(canary_sends=0))
+"""What leads a client whose policy was never applied: one of before there were any. All it has is in use."""
 
 
 class ClientRow(msgspec.Struct, frozen=True):
@@ -98,6 +101,8 @@ class BacklogRow(msgspec.Struct, frozen=True, omit_defaults=True):
     route: RouteId = RouteId("")
     quota_day: str = ""
     hour: str = ""
+    bucket: str = ""  # these two as SendAssigned has them
+    list_id: str = ""
     stay_with: MailboxAddress = MailboxAddress("")
     limit: WaitLimit | None = None  # what upstream was told last
     earliest: datetime | None = None
@@ -129,6 +134,8 @@ class CancelRow(msgspec.Struct, frozen=True):
 
 
 UNKNOWN_SENDER = SenderRow()
+NOTHING_SENT = ReceiverRow()
+NO_ROUTE = RouteId("")
 ROW_TYPES: dict[str, type[msgspec.Struct]] = {
     "client": ClientRow,
     "policy": PolicyRow,
@@ -141,6 +148,9 @@ ROW_TYPES: dict[str, type[msgspec.Struct]] = {
     "company": CompanyRow,
     "stop": StopRow,
     "cancel": CancelRow,
+    "receiver": ReceiverRow,
+    "list": ListRow,
+    "gate": GateRow,
 }
 
 
@@ -179,11 +189,12 @@ class FleetState:
         self.lapse: list[tuple[datetime, str]] = []  # (expires_at, backlog id)
         self.tell: list[tuple[datetime, str]] = []  # (when to say why it waits, backlog id)
         self.look_at: list[tuple[datetime, str]] = []  # (when a sender's state may end by itself, sender id)
+        self.canaries: list[tuple[datetime, ClientId, str]] = []  # (end of the wait, client, list)
         self.turn = 0  # which client is first at the next tick
         for key, row in rows.all():
             self._rows[key] = row
         for key, row in self._rows.items():
-            if isinstance(row, BacklogRow | MailboxRow | RouteRow | SenderRow):
+            if isinstance(row, BacklogRow | MailboxRow | RouteRow | SenderRow | ListRow):
                 self._index(key, None, row)
 
     # ── rows ─────────────────────────────────────────────────────────────────────────────────────
@@ -252,6 +263,25 @@ class FleetState:
         ways = [row.declared for row in self.routes_of(client) if row.declared.active]
         return {basis for way in ways for basis in way.accepts_basis} if ways else set(EVERY_BASIS)
 
+    def receiver(self, client: ClientId, bucket: str) -> ReceiverRow:
+        """What an organisational domain sent to a receiving provider, named "organisation/receiver"."""
+        row = self._rows.get(("receiver", f"{client}/{bucket}"))
+        return row if isinstance(row, ReceiverRow) else NOTHING_SENT
+
+    def list_row(self, client: ClientId, list_id: str) -> ListRow:
+        """The list's row; one that is not known is new."""
+        row = self._rows.get(("list", f"{client}/{list_id}"))
+        return row if isinstance(row, ListRow) else UNKNOWN_LIST
+
+    def gate(self, client: ClientId, domain: DomainName, route: RouteId = NO_ROUTE) -> GateRow:
+        """What the DNS says of a domain over a route; without a route, of the domain itself."""
+        row = self._rows.get(("gate", f"{client}/{domain}/{route}"))
+        return row if isinstance(row, GateRow) else UNSEEN
+
+    def gated(self, client: ClientId, domain: DomainName, route: RouteId = NO_ROUTE) -> bool:
+        """Whether the DNS closes the domain over this route; without a route, altogether."""
+        return bool(self.gate(client, domain, route).closed) and self.policy(client).dns_gate.enabled
+
     def mailbox(self, mailbox: str) -> MailboxRow | None:
         """The mailbox's row."""
         row = self._rows.get(("mailbox", mailbox))
@@ -311,11 +341,13 @@ class FleetState:
 
     def next_due(self) -> datetime | None:
         """When a tick may next decide something; None while nothing is waited for. A time past means now."""
-        times = [heap[0][0] for heap in (self.lapse, self.tell) if heap]
+        times = [heap[0][0] for heap in (self.lapse, self.tell, self.look_at, self.canaries) if heap]
         for client, queue in self._sends.items():
             if queue.later:
                 times.append(queue.later[0][0])
-            if any(queue.due.values()) or queue.ready:
+            rules = self.policy(client).lists
+            waiting = (lane for lane, heap in queue.due.items() if heap)
+            if queue.ready or any(not bars(self.list_row(client, lane.list_id), rules) for lane in waiting):
                 boxes = self._boxes[client]
                 asleep = boxes.next_awake()
                 if boxes.groups():
@@ -338,6 +370,10 @@ class FleetState:
                 self._index_mailbox(row)
             case RouteRow():
                 self._ways[row.declared.client][key] = None
+            case ListRow():
+                if row.state == "canary" and row.until is not None and getattr(before, "state", "") != "canary":
+                    client, _, list_id = key[1].partition("/")
+                    heapq.heappush(self.canaries, (row.until, ClientId(client), list_id))
             case ClientRow() | DomainRow() | StopRow():
                 if before is not None and _rules_of(before) == _rules_of(row):
                     return  # only counts changed
@@ -373,7 +409,11 @@ class FleetState:
         return [ClientId(key[1].partition("/")[0])]
 
     def _index_send(self, id_: str, before: msgspec.Struct | None, row: BacklogRow) -> None:
-        if row.state != "admitted" or row.request is None:
+        if row.request is None:
+            return
+        if row.state == "assigned" and isinstance(before, BacklogRow) and before.state == "admitted":
+            self._sends[row.request.ref.client].serve(row.request.campaign)
+        if row.state != "admitted":
             return
         if isinstance(before, BacklogRow) and (before.state, before.attempt, before.not_before) == (
             row.state,

@@ -14,6 +14,7 @@ from schemas.fleet import (
     RouteDeclared,
 )
 from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, Recipient, RouteId, SendId, TopicId
+from schemas.policy import Lists, Policy, PolicyApplied, WarmUp
 from schemas.registry import Fact
 from schemas.sending import (
     AttemptAccepted,
@@ -114,6 +115,11 @@ class FleetStory:
             )
         )
 
+    def policy(self, client: str, **parts: object) -> None:
+        """Let a policy lead a client: no warm-up and no canary but what is named."""
+        whole = {"warm_up": WarmUp(enabled=False), "lists": Lists(canary_sends=0), **parts}
+        self.sees(PolicyApplied(ClientId(client), Policy("test", **whole), "lena"))  # type: ignore[arg-type]
+
     def domain(self, client: str, name: str, daily_quota: int = 0) -> None:
         """Declare a domain."""
         self.sees(DomainDeclared(ClientId(client), DomainName(name), daily_quota))
@@ -158,6 +164,8 @@ class FleetStory:
         thread_id: str = "",
         basis: BasisType = "express_consent",
         mailbox: str = "",
+        list_id: str = "",
+        receiver: str = "",
     ) -> SendRef:
         """Admit a send."""
         ref = SendRef(ClientId(client), SendId(send_id), Recipient(f"{send_id:0>64}"))
@@ -177,7 +185,9 @@ class FleetStory:
                     thread_id,
                     priority,
                     "US",
+                    list_id=list_id,
                     mailbox=MailboxAddress(mailbox),
+                    receiver=receiver,
                 )
             )
         )

@@ -59,6 +59,7 @@ OTHERS_WRITE = {
         *("client.declared", "domain.declared", "route.declared", "mailbox.declared"),
         *("mailbox.warmed", "stop.ordered", "start.ordered", "pause.ordered", "resume.ordered"),
         "domain.observed",  # dns watcher
+        "list.release_ordered",  # operators
     },
     "dns-observations": {"domain.observed"},
     "dead-letters": {"letter.died"},
