@@ -4,7 +4,7 @@ import csv
 import re
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from schemas.registry import Fact
 from schemas.requests import is_id
 from schemas.sending import BasisType
 from streams.delivery.identity import AddressInvalid, normalise
+from streams.fleet.organisation import organisation_of
 from streams.fleet.pace import ZoneUnknown, zone
 
 Declared = ClientDeclared | PolicyApplied | DomainDeclared | RouteDeclared | MailboxDeclared
@@ -173,11 +174,26 @@ class _Reading:
             for domain, who in owners.items()
             if len(who) > 1
         ]
+        self._check_organisations(domains)
         boxes = [*self._grouped(), *self._listed(path)]
         counts = Counter(box.mailbox.lower() for box in boxes)
         self.wrong += [f"mailbox {box} is declared {count} times" for box, count in counts.items() if count > 1]
         facts += [self._mailbox(box, domains, routes) for box in boxes]
         return facts
+
+    def _check_organisations(self, domains: Iterable[tuple[str, str]]) -> None:
+        """Receivers count an organisation's sub-domains together; ceilings are kept for each client."""
+        owners: dict[str, set[str]] = defaultdict(set)
+        names: dict[str, set[str]] = defaultdict(set)
+        for client, name in domains:
+            owners[organisation_of(DomainName(name))].add(client)
+            names[organisation_of(DomainName(name))].add(name)
+        self.wrong += [
+            f"{', '.join(sorted(names[org]))} are one organisation's for receivers, {org}, but belong to "
+            f"{', '.join(sorted(who))}: put them under one client"
+            for org, who in owners.items()
+            if len(who) > 1 and len(names[org]) > 1
+        ]
 
     def _shares(self) -> None:
         shares: dict[str, float] = defaultdict(float)

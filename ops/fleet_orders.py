@@ -2,7 +2,7 @@
 
 from ops.fleet_plan import append, known, publish
 from schemas.fleet import StartOrdered, StopOrdered, StopScope
-from schemas.health import PauseOrdered, ResumeOrdered, Scope
+from schemas.health import ListReleaseOrdered, PauseOrdered, ResumeOrdered, Scope
 from schemas.ids import ClientId
 from schemas.topics import DELIVERY_INPUTS, FLEET_INPUTS, partition_of
 from streams.fleet.decide import declared_key
@@ -51,3 +51,8 @@ async def order_sender(
     names = {"client": "", "route": name.partition("/")[2]}
     make = PauseOrdered if paused else ResumeOrdered
     await publish(settings, [make(client, scope, names.get(scope, name), by, reason)], by=by)
+
+
+async def release(settings: Settings, client: str, list_id: str, reason: str, *, by: str) -> None:
+    """Publish that a list may go on. Raises AppendUncertain; ordering again is safe."""
+    await publish(settings, [ListReleaseOrdered(ClientId(client), list_id, by, reason)], by=by)

@@ -16,6 +16,18 @@ select decided_at, scope, name, day, was, now, rule, policy, window_text, numera
 from warm_up_steps where (client, scope, name) in (select * from unnest(%s::text[], %s::text[], %s::text[]))
 order by decided_at desc limit 20
 """
+_GATES = """
+select closed_at, opened_at, domain, route, check_name, rule, policy, looks, evidence, fix, opened_by from gates
+where (client, case when route = '' then 'domain' else 'route' end, case when route = '' then domain else route end)
+        in (select * from unnest(%(clients)s::text[], %(scopes)s::text[], %(names)s::text[]))
+    or (client, 'domain', domain) in (select * from unnest(%(clients)s::text[], %(scopes)s::text[], %(names)s::text[]))
+order by closed_at desc limit 20
+"""
+_LISTS = """
+select changed_at, list_id, state, until, rule, policy, numerator, denominator, threshold, said from lists
+where (client, 'client', client) in (select * from unnest(%(clients)s::text[], %(scopes)s::text[], %(names)s::text[]))
+    and state <> 'cleared' order by changed_at desc limit 20
+"""
 _MAILBOX = "select client, domain, routes from mailboxes where mailbox = %s"
 _DOMAIN = "select client from domains where domain = %s"
 _ROUTE = "select client, route from routes where client || '/' || route = %s"
@@ -48,6 +60,10 @@ def story(connection: Any, senders: list[Sender]) -> list[dict[str, Any]]:
     columns = [list(column) for column in zip(*senders, strict=True)] if senders else [[], [], []]
     told = [{"at": row[0], "what": _of_state(*row[1:])} for row in connection.execute(_STATES, columns)]
     told += [{"at": row[0], "what": _of_step(*row[1:])} for row in connection.execute(_STEPS, columns)]
+    named = dict(zip(("clients", "scopes", "names"), columns, strict=True))
+    for row in connection.execute(_GATES, named):
+        told += _of_gate(*row)
+    told += [{"at": row[0], "what": _of_list(*row[1:])} for row in connection.execute(_LISTS, named)]
     return sorted(told, key=lambda line: line["at"], reverse=True)
 
 
@@ -78,3 +94,26 @@ def _of_step(
     counted = numbers(Evidence(rule, policy, window, numerator, denominator, threshold))
     before = f" instead of {was}" if was else ""
     return f"{scope} {name} may send {now} a day from {day} on{before}: {rule}. {counted}"
+
+
+def _of_gate(
+    closed_at: Any, opened_at: Any, domain: str, route: str, check: str, rule: str, policy: str, looks: int,
+    evidence: str, fix: str, opened_by: str,
+) -> list[dict[str, Any]]:  # fmt: skip
+    where = f"domain {domain} over route {route}" if route else f"domain {domain}"
+    back = "" if opened_at else f" To bring it back: {fix}."
+    closed = f"{where} is closed: {rule}, seen {looks} times in a row (policy {policy}). {evidence}.{back}"
+    told = [{"at": closed_at, "what": closed}]
+    return told + ([{"at": opened_at, "what": f"{where} is open again: {opened_by}"}] if opened_at else [])
+
+
+def _of_list(
+    list_id: str, state: str, until: Any, rule: str, policy: str, numerator: float, denominator: float,
+    threshold: float, said: str,
+) -> str:  # fmt: skip
+    counted = numbers(Evidence(rule, policy, "", numerator, denominator, threshold, said))
+    if state == "held":
+        return f"list {list_id} is held: {rule}. {counted}. A person lets it go on: mailfleet release-list"
+    if state == "canary":
+        return f"list {list_id} waits for bounces of its first sends until {until:%Y-%m-%d %H:%M %Z}. {counted}"
+    return f"list {list_id} had bad signs before its first sends were out"

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from projections.read_model import Place, Statement
 from schemas.fleet import DomainLeftOut, MailboxLeftOut, RouteRecovered, RouteTripped, StartOrdered, StopOrdered
-from schemas.health import Evidence, HealthChanged
+from schemas.health import Evidence, GateClosed, GateOpened, HealthChanged, ListChanged
 from schemas.registry import Fact
 from schemas.sending import SendGivenUp, SendTurnedAway
 
@@ -24,6 +24,15 @@ def project(fact: Fact, place: Place) -> Iterable[Statement]:
             yield _row(place, fact.client, "mailbox", fact.mailbox, "left out", fact.rule, fact.until, fact.evidence)
         case DomainLeftOut():
             yield _row(place, fact.client, "domain", fact.domain, "left out", fact.rule, fact.until, fact.evidence)
+        case GateClosed() | GateOpened():
+            decision = f"{'closed' if isinstance(fact, GateClosed) else 'opened'} over {fact.route or 'every route'}"
+            why = fact.evidence
+            yield _row(place, fact.client, "domain", fact.domain, decision, why.rule, None, why.said)
+        case ListChanged():
+            why = fact.evidence
+            yield _row(
+                place, fact.client, "list", f"{fact.client}/{fact.list_id}", fact.now, why.rule, fact.until, why.said
+            )
         case HealthChanged():
             name = f"{fact.client}/{fact.name}" if fact.scope == "route" else fact.name or fact.client
             why = fact.evidence

@@ -1,4 +1,4 @@
-"""Commands about senders: pause, resume."""
+"""Commands about senders and their lists: pause, resume, release-list."""
 
 import asyncio
 import getpass
@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 
 from ops.commands.settings import settings
-from ops.fleet_orders import order_sender, owner_of
+from ops.fleet_orders import order_sender, owner_of, release
 from schemas.health import Scope
 
 out = Console()
@@ -49,3 +49,20 @@ def _order(scope: Scope, name: str, reason: str, *, paused: bool) -> None:
         sys.exit(1)
     asyncio.run(order_sender(settings(), client, scope, name, reason, paused=paused, by=getpass.getuser()))
     out.print(f"{'pause' if paused else 'resume'} ordered: {scope} {name}; `mailfleet why` tells what follows")
+
+
+@click.command("release-list")
+@click.argument("client")
+@click.argument("list_id")
+@REASON
+def release_list(client: str, list_id: str, reason: str) -> None:
+    """Let a list of CLIENT go on at once, whatever its first sends came to; by your name and with a reason.
+
+    LIST_ID is the one of the requests, or campaign/NAME for the sends of a campaign that name none. Exit code 1
+    when there is no such client.
+    """
+    if asyncio.run(owner_of(settings(), "client", client)) is None:
+        errors.print(f"no client {client} is declared", style="red")
+        sys.exit(1)
+    asyncio.run(release(settings(), client, list_id, reason, by=getpass.getuser()))
+    out.print(f"release ordered: list {list_id} of {client}; `mailfleet why {client}` tells what follows")

@@ -84,6 +84,16 @@ _ALERTS = """
 select severity, title, raised_at from alerts where resolved_at is null
 order by severity = 'critical' desc, raised_at desc limit 20
 """
+_GATES = """
+select g.domain, g.route, g.check_name, g.rule, g.fix, g.closed_at from gates g
+where g.opened_at is null and exists (
+    select from mailboxes m where m.client = g.client and m.domain = g.domain and m.active
+        and (g.route = '' or g.route = any(m.routes))
+) order by 1, 2, 3
+"""
+_LISTS = """
+select client, list_id, state, rule, until, changed_at from lists where state in ('canary', 'held') order by 1, 2
+"""
 _STOPS = """
 select scope, subject, rule, decided_at from (
     select distinct on (scope, subject) scope, subject, decision, rule, decided_at from decisions
@@ -126,6 +136,8 @@ def status(as_json: bool) -> None:
             "capacity": _rows(connection, _CAPACITY, "client", "mailboxes", "out", "mails a day", "used today"),
             "mailboxes by state": _rows(connection, _BY_STATE, "client", "state", "count"),
             "left out": _rows(connection, _OUT, "what", "name", "state", "rule", "until", "since"),
+            "closed by DNS": _rows(connection, _GATES, "domain", "route", "check", "rule", "what to set", "since"),
+            "lists": _rows(connection, _LISTS, "client", "list", "state", "rule", "until", "since"),
             "alerts": _rows(connection, _ALERTS, "severity", "what", "since"),
             "stopped": _rows(connection, _STOPS, "scope", "name", "by", "since"),
         }

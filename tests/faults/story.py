@@ -35,6 +35,7 @@ def fleet_text(
         f"gap_seconds = {GAP_S}\ngap_jitter_seconds = 0\nslot_seconds = 30\nfirst_retry_seconds = 2",
         "company_gap_seconds = 0",
         "[policy.warm_up]\nenabled = false",  # the story's mailboxes are in use
+        "[policy.lists]\ncanary_sends = 0",  # and so are its lists
     ]
     for client in clients:
         names = ", ".join(f'"box{n}"' for n in range(mailboxes // len(clients)))

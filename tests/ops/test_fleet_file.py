@@ -155,6 +155,10 @@ WRONG = {
         ('["birch.test"]', '["birch.test", "acme.test"]'),
         "domain acme.test belongs to more than one client",
     ),
+    "two owners of one organisation": (
+        ('["birch.test"]', '["birch.test", "news.acme-mail.test"]'),
+        "acme-mail.test, news.acme-mail.test are one organisation's for receivers, acme-mail.test, but belong to acme,",
+    ),
     "domain twice": (
         ('["birch.test"]', '["birch.test", "Birch.test"]'),
         "client birch: domain birch.test is named twice",
