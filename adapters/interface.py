@@ -30,6 +30,7 @@ class Mail:
     recipient: str
     raw: bytes
     token: str = ""  # the send's, 39 characters: for tags and variables of APIs
+    attempt: int = 0  # from 1: stands beside the token; 0 is one that is never sought
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Sought:
     token: str
     message_id: str
     claimed_at: datetime
+    attempt: int = 0  # as in Mail; a record that names another attempt says nothing of this one
 
 
 class RouteUnfit(Exception):
@@ -53,7 +55,7 @@ class MailAdapter(Protocol):
         """Hand `mail` to the server of `call`; ask `claim` directly before the point of no return."""
 
     async def find(self, call: RouteCall, sought: Sought) -> Accepted | Refused | None:
-        """Look into the provider's own records for what became of an attempt.
+        """Look into the provider's own records for what became of this attempt, and of no other of its send.
 
         None proves nothing, also when records cannot be had; only a recorded refusal is Refused.
         """
