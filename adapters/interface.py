@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from schemas.sending import Accepted, Outcome, Refused, Reply, RouteCall, Stage
+from schemas.sending import Accepted, NotSent, Outcome, Refused, Reply, RouteCall, Stage
 
 Claim = Callable[[], Awaitable[bool]]
 """Asked once, directly before the point of no return. False: hang up, send nothing, say NotSent("claim")."""
@@ -68,6 +68,16 @@ class MailAdapter(Protocol):
 
     async def close(self) -> None:
         """Hang up all idle connections."""
+
+
+def beyond_ascii(mail: Mail) -> NotSent | None:
+    """Return the end of a mail whose envelope needs SMTPUTF8 (RFC 6531); None for all others.
+
+    No adapter asks for it: one server on the way without it and the mail comes back.
+    """
+    if mail.recipient.isascii() and mail.envelope_from.isascii():
+        return None
+    return NotSent("rcpt", "an address of the envelope has letters beyond ASCII, which needs SMTPUTF8: not supported")
 
 
 def reply_of(provider: str, stage: Stage, code: int, text: str) -> Reply:

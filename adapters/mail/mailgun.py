@@ -30,7 +30,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from adapters.interface import Claim, Mail, RouteUnfit, Sought, reply_of, without_addresses
+from adapters.interface import Claim, Mail, RouteUnfit, Sought, beyond_ascii, reply_of, without_addresses
 from adapters.secrets import SecretMissing, Secrets
 from schemas.sending import Accepted, NotSent, Outcome, Refused, Reply, RouteCall, Stage, Unknown
 
@@ -150,6 +150,8 @@ class MailgunAdapter:
 
     async def submit(self, call: RouteCall, mail: Mail, claim: Claim) -> Outcome:
         """Hand over one mail; see the contract in adapters/interface.py."""
+        if (wrong := beyond_ascii(mail)) is not None:
+            return wrong
         try:
             place = self._place(call)
             line = self._take_line(call, place)

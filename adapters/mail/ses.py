@@ -37,7 +37,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
-from adapters.interface import Claim, Mail, RouteUnfit, Sought, reply_of, without_addresses
+from adapters.interface import Claim, Mail, RouteUnfit, Sought, beyond_ascii, reply_of, without_addresses
 from adapters.mail.claimed_request import ANSWER_S, FAILURES, ClaimRefused, Connections, Exchange, Gate, Origin
 from adapters.secrets import SecretMissing, Secrets
 from schemas.sending import Accepted, NotSent, Outcome, Refused, RouteCall, Unknown
@@ -95,6 +95,8 @@ class SesAdapter:
 
         A status of 4xx is a definite no. 5xx is none: a server that fails may have taken the mail before.
         """
+        if (wrong := beyond_ascii(mail)) is not None:
+            return wrong
         loop = asyncio.get_running_loop()
         gate = Gate(loop)
         exchange = Exchange(gate, self._answer_s)

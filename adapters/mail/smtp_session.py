@@ -17,7 +17,7 @@ from pathlib import Path
 
 import aiosmtplib
 
-from adapters.interface import Claim, Mail, RouteUnfit, reply_of, without_addresses
+from adapters.interface import Claim, Mail, RouteUnfit, beyond_ascii, reply_of, without_addresses
 from adapters.secrets import SecretMissing, Secrets
 from schemas.sending import Accepted, NotSent, Outcome, Refused, RouteCall, Stage, Unknown
 
@@ -64,6 +64,8 @@ class SmtpSession:
 
     async def submit(self, call: RouteCall, mail: Mail, claim: Claim) -> Outcome:
         """Hand over one mail; see the contract in adapters/interface.py."""
+        if (wrong := beyond_ascii(mail)) is not None:
+            return wrong
         try:
             connection = await self._ready(call, mail)
         except _Ended as end:

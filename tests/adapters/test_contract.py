@@ -15,6 +15,7 @@ from adapters.interface import Sought, reply_of, without_addresses
 from adapters.message import identity
 from adapters.secrets import Secrets
 from schemas.sending import Accepted, NotSent, Refused, Stage, Unknown
+from streams.delivery.verdict import verdict
 from tests.adapters.benches import BENCHES, Arrived, Bench, Trouble
 from tests.adapters.claims import Asked, ClaimBroke, submit
 from tests.adapters.samples import SENDER, TOKEN, mail_of, request_of
@@ -197,6 +198,32 @@ async def test_after_a_refusal_the_next_mail_goes(bench: Bench, stage: Stage, co
     other = mail_of(request_of(to="otto@customer.test", subject="another"))
     assert isinstance(await submit(bench, other, Asked(bench, other)), Accepted)
     assert bench.arrived() == [Arrived(other.envelope_from, other.recipient, other.raw)]
+
+
+@EVERY_PROVIDER
+async def test_an_oversize_mail_is_refused_as_the_messages_own_fault_and_the_next_one_goes(bench: Bench) -> None:
+    bench.refuse(bench.refusals[-1], bench.statuses.get(550, 550), "5.3.4 Message size exceeds fixed limit")
+    mail = dataclasses.replace(mail_of(), raw=BIG)
+    outcome = await submit(bench, mail, Asked(bench, mail))
+    assert isinstance(outcome, Refused)
+    meant = verdict(outcome.reply)
+    assert (meant.fault, meant.action) == ("message", "fail")
+    assert bench.arrived() == []
+    bench.relent()
+    other = mail_of(request_of(to="otto@customer.test"))
+    assert isinstance(await submit(bench, other, Asked(bench, other)), Accepted)
+
+
+@EVERY_PROVIDER
+@pytest.mark.parametrize("recipient", ["jürgen@customer.test", "用户@customer.test"])
+async def test_a_local_part_that_needs_smtputf8_ends_clearly_before_the_claim(bench: Bench, recipient: str) -> None:
+    mail = dataclasses.replace(mail_of(), recipient=recipient)
+    claim = Asked(bench, mail)
+    outcome = await submit(bench, mail, claim)
+    assert isinstance(outcome, NotSent)
+    assert "SMTPUTF8" in outcome.what
+    assert recipient not in outcome.what
+    assert (claim.times, bench.arrived()) == (0, [])
 
 
 @EVERY_PROVIDER
