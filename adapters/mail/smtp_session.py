@@ -158,7 +158,7 @@ class SmtpSession:
             if call.secret_ref:
                 stage = "auth"
                 secret = self._secrets.resolve(call.secret_ref)
-                await client.login(call.username, secret, timeout=self._step_s)
+                await self._log_in(client, call, secret)
         except SecretMissing as error:
             raise _Ended(NotSent(stage, str(error))) from error
         except aiosmtplib.SMTPResponseException as error:
@@ -166,6 +166,13 @@ class SmtpSession:
             raise _Ended(self._before_claim(call, stage, said)) from None
         except _FAILURES as error:
             raise _Ended(self._before_claim(call, stage, error)) from error
+
+    async def _log_in(self, client: aiosmtplib.SMTP, call: RouteCall, secret: str) -> None:
+        """Say who we are: the secret is a password, or with the option `auth = "xoauth2"` an access token."""
+        if call.options.get("auth") == "xoauth2":
+            await client.auth_xoauth2(call.username, secret, timeout=self._step_s)
+        else:
+            await client.login(call.username, secret, timeout=self._step_s)
 
     def _tls(self, call: RouteCall) -> ssl.SSLContext | None:
         return None if call.tls == "none" else self.trust(call)
@@ -278,7 +285,8 @@ def _in_step(client: aiosmtplib.SMTP) -> bool:
 
 def without_login(text: str, username: str, secret: str) -> str:
     """Some servers repeat the command that they refuse; a login must not come into a fact."""
-    forms = [secret, *(b64encode(said.encode()).decode().rstrip("=") for said in (f"\0{username}\0{secret}", secret))]
+    said = (f"\0{username}\0{secret}", f"user={username}\1auth=Bearer {secret}\1\1", secret)
+    forms = [secret, *(b64encode(words.encode()).decode().rstrip("=") for words in said)]
     for form in forms if secret else []:
         text = text.replace(form, "<secret>")
     return text

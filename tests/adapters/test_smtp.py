@@ -1,9 +1,11 @@
 """SMTP beyond the contract: TLS, connections used again, replies of every shape, servers that misbehave at random."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
@@ -107,6 +109,25 @@ async def test_a_changed_password_is_used_for_the_next_connection(smtp_bench: Sm
     outcome = await send(smtp_bench)
     assert isinstance(outcome, Refused)
     assert (outcome.reply.stage, outcome.reply.code) == ("auth", 535)
+    (tmp_path / "smtp-password").write_text(smtp_bench.password)
+    assert isinstance(await send(smtp_bench), Accepted)
+
+
+async def test_an_access_token_logs_in_by_xoauth2_and_a_renewed_one_from_the_next_connection_on(
+    smtp_bench: SmtpBench, tmp_path: Path
+) -> None:
+    smtp_bench.call = msgspec.structs.replace(smtp_bench.call, options={"auth": "xoauth2"})
+    (tmp_path / "smtp-password").write_text("ya29.of-an-hour-ago")
+    outcome = await send(smtp_bench)
+    assert isinstance(outcome, Refused)
+    assert (outcome.reply.stage, outcome.reply.code) == ("auth", 535)
+    words = f"user={smtp_bench.user}\1auth=Bearer ya29.of-an-hour-ago\1\1"
+    spoken = base64.b64encode(words.encode()).decode()
+    smtp_bench.server.script["auth"] = Say("535 5.7.8 what is " + spoken.rstrip("="))
+    refused = await send(smtp_bench)
+    assert isinstance(refused, Refused)
+    assert refused.reply.text == "what is <secret>"
+    smtp_bench.relent()
     (tmp_path / "smtp-password").write_text(smtp_bench.password)
     assert isinstance(await send(smtp_bench), Accepted)
 
