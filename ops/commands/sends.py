@@ -106,10 +106,11 @@ union all select client, 'whole domain', count(*)::int from suppressed_domains w
 """
 _LOGINS = """
 with said as (
-    select mailbox, route, settled_at, (reply_class = 'auth' or what like 'auth:%') is true as failed,
+    select mailbox, route, settled_at, (reply_class = 'auth' or starts_with(what, 'auth:')) is true as failed,
         coalesce(what, concat_ws(' ', reply_code::text, nullif(reply_enhanced, ''), reply_text)) as words
     from attempts where settled_at is not null
-        and (outcome = 'accepted' or reply_class = 'auth' or what like 'auth:%' or fault in ('recipient', 'message'))
+        and (outcome = 'accepted' or reply_class = 'auth' or starts_with(what, 'auth:')
+            or fault in ('recipient', 'message'))
 ), good as (
     select mailbox, route, max(settled_at) as at from said where not failed group by 1, 2
 )

@@ -50,5 +50,8 @@ def test_a_campaign_goes_on_while_its_routes_die_and_return(site: Site, database
     assert sum(found.values()) == 400
     recovered = story.query("select subject from decisions where decision = 'recovered' and subject = 'acme/own'")
     assert recovered, "the primary came back by a probe"
-    evidence = story.query("select evidence from decisions where decision = 'tripped'")
+    evidence = story.query("select evidence from decisions where decision in ('tripped', 'recovered')")
     assert all(text for (text,) in evidence)
+    rules = " ".join(rule for (rule,) in story.query("select distinct rule from attempts"))
+    assert "probes route own" in rules
+    assert "over route mailgun, no. 2 of its mailbox" in rules
