@@ -29,6 +29,8 @@ IDLE_S = 20.0
 MAILS_PER_CONNECTION = 50
 CLOSING = 421
 CHUNK = 65_536
+NOTIFY = "NOTIFY=FAILURE,DELAY"
+"""Asked of a server that offers DSN (RFC 3461 4.1): a report of each delivery would be a mail for each mail."""
 
 _LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 _LINE_END = re.compile(rb"\r\n|\r|\n")
@@ -203,7 +205,7 @@ class SmtpSession:
 
     async def _mail_from(self, client: aiosmtplib.SMTP, call: RouteCall, mail: Mail) -> None:
         try:
-            await client.mail(mail.envelope_from, timeout=self._step_s)
+            await client.mail(mail.envelope_from, options=_mail_options(client, mail), timeout=self._step_s)
         except _FAILURES as error:
             client.close()
             raise _Ended(self._before_claim(call, "mail", error)) from error
@@ -215,7 +217,8 @@ class SmtpSession:
         """RCPT, DATA and the whole body, but for the final dot."""
         stage: Stage = "rcpt"
         try:
-            await client.rcpt(mail.recipient, timeout=self._step_s)
+            options = [NOTIFY] if client.supports_extension("dsn") else []
+            await client.rcpt(mail.recipient, options=options, timeout=self._step_s)
             stage = "data"
             answer = await client.execute_command(b"DATA", timeout=self._step_s)
             if answer.code != 354:
@@ -281,6 +284,13 @@ class SmtpSession:
 def _in_step(client: aiosmtplib.SMTP) -> bool:
     """Whether no answer is left over: it would be taken for the answer to the final dot."""
     return client.protocol is None or not client.protocol._buffer  # aiosmtplib 5.1.3 shows it nowhere else
+
+
+def _mail_options(client: aiosmtplib.SMTP, mail: Mail) -> list[str]:
+    """Ask for the headers only, and that a report names the attempt (RFC 3461 4.3, 4.4), where DSN is offered."""
+    if not client.supports_extension("dsn"):
+        return []
+    return ["RET=HDRS", f"ENVID={mail.token}.{mail.attempt}"] if mail.token.isalnum() else ["RET=HDRS"]
 
 
 def without_login(text: str, username: str, secret: str) -> str:

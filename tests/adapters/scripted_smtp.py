@@ -80,6 +80,7 @@ class ScriptedSmtp:
         self.mode = mode
         self.kept: list[Kept] = []
         self.events: list[str] = []
+        self.commands: list[str] = []
         self.connections = 0
         self.ended: set[int] = set()
         self.shared_transactions = 0
@@ -159,6 +160,7 @@ class ScriptedSmtp:
             command = line.decode("ascii").rstrip("\r\n")
             verb = command.partition(" ")[0].upper()
             self.events.append(verb)
+            self.commands.append(command)
             if verb in answers:
                 await answers[verb](c, command)
             else:

@@ -17,7 +17,7 @@ from schemas.sending import Accepted, NotSent, Outcome, Refused, RouteCall, Unkn
 from tests.adapters.benches import STEPS, SmtpBench, until
 from tests.adapters.claims import Asked, submit
 from tests.adapters.conftest import PATIENCE_S, running
-from tests.adapters.samples import mail_of, request_of
+from tests.adapters.samples import TOKEN, mail_of, request_of
 from tests.adapters.scripted_smtp import Behaviour, Cut, Raw, Say, Silence, Step
 
 
@@ -147,6 +147,22 @@ async def test_a_bad_challenge_is_an_outcome(smtp_bench: SmtpBench) -> None:
     smtp_bench.server.script["ehlo_tls"] = Say("250 mx.scripted.test\nAUTH CRAM-MD5")
     smtp_bench.server.script["auth"] = Raw(b"334 \xff\xfe!\r\n")
     assert isinstance(await send(smtp_bench), NotSent | Refused)
+
+
+async def test_a_server_that_offers_dsn_is_asked_for_reports_that_name_the_attempt(smtp_bench: SmtpBench) -> None:
+    smtp_bench.server.script["ehlo_tls"] = Say("250 mx.scripted.test\nDSN\nAUTH PLAIN")
+    mail = mail_of(attempt=3)
+    assert isinstance(await submit(smtp_bench, mail, Asked(smtp_bench, mail)), Accepted)
+    asked = [line for line in smtp_bench.server.commands if line.startswith(("MAIL", "RCPT"))]
+    assert asked == [
+        f"MAIL FROM:<{mail.envelope_from}> RET=HDRS ENVID={TOKEN}.3",
+        f"RCPT TO:<{mail.recipient}> NOTIFY=FAILURE,DELAY",
+    ]
+
+
+async def test_a_server_that_does_not_offer_dsn_is_asked_for_nothing(smtp_bench: SmtpBench) -> None:
+    assert isinstance(await send(smtp_bench), Accepted)
+    assert not any("RET=" in line or "NOTIFY=" in line for line in smtp_bench.server.commands)
 
 
 # ── connections ──────────────────────────────────────────────────────────────────────────────────
