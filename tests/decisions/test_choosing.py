@@ -226,6 +226,7 @@ def test_a_dead_route_trips_after_five_failures_probes_with_one_send_and_returns
     assert len(story.assigned) == tried + 1, "one probe"
     story.tick(10)
     (recovered,) = story.decided(RouteRecovered)
+    assert isinstance(recovered, RouteRecovered)
     probe = story.assigned[tried][1]
     assert probe.rule.endswith("; probes route own")
     assert recovered.evidence.startswith(f"acme/{probe.ref.send_id}/{probe.attempt}: 250 ")
