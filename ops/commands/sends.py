@@ -128,7 +128,7 @@ from capacity group by 1 order by 1
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(as_json: bool) -> None:
-    """Show how many sends stand where, what came back, what waits, who is in which state or stopped, which logins fail."""
+    """Show how many sends stand where, what came back, what waits, who is out or stopped, which logins fail."""
     with psycopg.connect(settings().database_url) as connection:
         found = {
             "sends": _rows(connection, _STATES, "client", "state", "count"),
