@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from schemas.sending import Accepted, Outcome, Refused, Reply, RouteCall, Stage
+from schemas.sending import Accepted, NotSent, Outcome, Refused, Reply, RouteCall, Stage
 
 Claim = Callable[[], Awaitable[bool]]
 """Asked once, directly before the point of no return. False: hang up, send nothing, say NotSent("claim")."""
@@ -30,6 +30,7 @@ class Mail:
     recipient: str
     raw: bytes
     token: str = ""  # the send's, 39 characters: for tags and variables of APIs
+    attempt: int = 0  # from 1: stands beside the token; 0 is one that is never sought
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Sought:
     token: str
     message_id: str
     claimed_at: datetime
+    attempt: int = 0  # as in Mail; a record that names another attempt says nothing of this one
 
 
 class RouteUnfit(Exception):
@@ -53,7 +55,7 @@ class MailAdapter(Protocol):
         """Hand `mail` to the server of `call`; ask `claim` directly before the point of no return."""
 
     async def find(self, call: RouteCall, sought: Sought) -> Accepted | Refused | None:
-        """Look into the provider's own records for what became of an attempt.
+        """Look into the provider's own records for what became of this attempt, and of no other of its send.
 
         None proves nothing, also when records cannot be had; only a recorded refusal is Refused.
         """
@@ -66,6 +68,16 @@ class MailAdapter(Protocol):
 
     async def close(self) -> None:
         """Hang up all idle connections."""
+
+
+def beyond_ascii(mail: Mail) -> NotSent | None:
+    """Return the end of a mail whose envelope needs SMTPUTF8 (RFC 6531); None for all others.
+
+    No adapter asks for it: one server on the way without it and the mail comes back.
+    """
+    if mail.recipient.isascii() and mail.envelope_from.isascii():
+        return None
+    return NotSent("rcpt", "an address of the envelope has letters beyond ASCII, which needs SMTPUTF8: not supported")
 
 
 def reply_of(provider: str, stage: Stage, code: int, text: str) -> Reply:

@@ -59,6 +59,7 @@ for command in (
     up.up,
     fleet.apply,
     fleet.import_,
+    fleet.secrets,
     sends.send,
     sends.status,
     sends.why,

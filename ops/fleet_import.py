@@ -1,12 +1,12 @@
 """Takes an existing fleet over: passwords into the secret store, mailboxes beside the fleet file."""
 
 import csv
-import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ops.fleet_file import CSV_COLUMNS, Declared, FleetFileWrong, read_fleet
+from ops.secret_store import keep_secrets
 from schemas.fleet import MailboxDeclared, MailboxWarmed
 from schemas.ids import ClientId, MailboxAddress
 
@@ -26,12 +26,7 @@ class Import:
 
     def store(self) -> None:
         """Write the passwords (0600) and the list of mailboxes."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name, password in self.secrets.items():
-            path = self.folder / name
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(password)
+        keep_secrets(self.folder, self.secrets)
         _write(self.listing, self.rows)
 
 

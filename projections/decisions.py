@@ -41,7 +41,8 @@ def project(fact: Fact, place: Place) -> Iterable[Statement]:
             name = f"{fact.client}/{fact.route}"
             yield _row(place, fact.client, "route", name, "tripped", fact.rule, fact.until, fact.evidence)
         case RouteRecovered():
-            yield _row(place, fact.client, "route", f"{fact.client}/{fact.route}", "recovered", "a mail went through")
+            name, evidence = f"{fact.client}/{fact.route}", fact.evidence
+            yield _row(place, fact.client, "route", name, "recovered", "a mail went through", None, evidence)
         case StopOrdered() | StartOrdered() if _is_told_once(fact, place):
             decision = "stopped" if isinstance(fact, StopOrdered) else "started"
             yield _row(place, fact.client, fact.scope, fact.name or "all", decision, f"by {fact.by}")

@@ -172,8 +172,9 @@ class AccountTripped(msgspec.Struct, frozen=True):
     evidence: str
 
 
-class RouteRecovered(msgspec.Struct, frozen=True):
-    """A mail went through again: the route's breaker is closed."""
+class RouteRecovered(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A mail went through again: the route's breaker is closed. `evidence`: which attempt, and what was said."""
 
     client: ClientId
     route: RouteId
+    evidence: str = ""

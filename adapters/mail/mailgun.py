@@ -30,7 +30,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from adapters.interface import Claim, Mail, RouteUnfit, Sought, reply_of, without_addresses
+from adapters.interface import Claim, Mail, RouteUnfit, Sought, beyond_ascii, reply_of, without_addresses
 from adapters.secrets import SecretMissing, Secrets
 from schemas.sending import Accepted, NotSent, Outcome, Refused, Reply, RouteCall, Stage, Unknown
 
@@ -40,13 +40,14 @@ CONNECT_S = 20.0
 ANSWER_S = 120.0
 IDLE_S = 20.0
 LOOK_BACK = timedelta(minutes=2)
-"""How far Mailgun's clock may be behind; an earlier attempt of the send, which has the same token, is older."""
+"""How far Mailgun's clock may be behind; of entries that name no attempt, those of an earlier one are older."""
 ACCEPTED_WITHIN = timedelta(minutes=30)
 PAGE = 100  # the most that the Logs API gives at once
 MOST_PAGES = 30
 
 REGIONS = {"us": "https://api.mailgun.net", "eu": "https://api.eu.mailgun.net"}
 TOKEN_VARIABLE = "mailfleet-token"
+ATTEMPT_VARIABLE = "mailfleet-attempt"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 GATEWAY_GAVE_UP = (502, 504)
 """A gateway speaks for a server that it did not hear out (RFC 9110 15.6.3, 15.6.5): the mail may be taken."""
@@ -149,6 +150,8 @@ class MailgunAdapter:
 
     async def submit(self, call: RouteCall, mail: Mail, claim: Claim) -> Outcome:
         """Hand over one mail; see the contract in adapters/interface.py."""
+        if (wrong := beyond_ascii(mail)) is not None:
+            return wrong
         try:
             place = self._place(call)
             line = self._take_line(call, place)
@@ -349,6 +352,8 @@ def _fields(call: RouteCall, mail: Mail) -> dict[str, str]:
     }
     if mail.token:
         fields[f"v:{TOKEN_VARIABLE}"] = mail.token
+    if mail.token and mail.attempt:
+        fields[f"v:{ATTEMPT_VARIABLE}"] = str(mail.attempt)
     if call.options.get("require_tls") == "yes":
         fields["o:require-tls"] = "yes"
     if call.options.get("test_mode") == "yes":
@@ -457,22 +462,29 @@ class _Event(msgspec.Struct, rename="kebab"):
         headers = self.message.headers if self.message is not None else None
         return (headers.message_id or "").strip("<>") if headers is not None else ""
 
-    @property
-    def token(self) -> str | None:
-        """Our variable; None when the entry has none."""
+    def variable(self, name: str) -> str | None:
+        """A variable of ours as text; None when the entry has none."""
         variables = self.user_variables
         if isinstance(variables, str):
             try:
                 variables = json.loads(variables)
             except ValueError:
                 return None
-        found = variables.get(TOKEN_VARIABLE) if isinstance(variables, dict) else None
-        return found if isinstance(found, str) else None
+        found = variables.get(name) if isinstance(variables, dict) else None
+        return str(found) if isinstance(found, str | int) else None
+
+    @property
+    def names_attempt(self) -> bool:
+        """Whether the entry says which attempt it is of; entries of before 2026-11 do not, time alone tells."""
+        return self.variable(ATTEMPT_VARIABLE) is not None
 
     def is_of(self, sought: Sought) -> bool:
         """Whether the entry is about this attempt's mail."""
-        if self.token is not None:
-            return self.token == sought.token
+        if self.names_attempt and sought.attempt and self.variable(ATTEMPT_VARIABLE) != str(sought.attempt):
+            return False
+        token = self.variable(TOKEN_VARIABLE)
+        if token is not None:
+            return token == sought.token
         return bool(self.message_id) and self.message_id == sought.message_id.strip("<>")
 
 
@@ -488,11 +500,15 @@ class _Page(msgspec.Struct):
 def _settled(call: RouteCall, place: _Place, events: "Sequence[_Event]") -> Accepted | Refused | None:
     """Return what the events, oldest first, prove: a delivery outweighs all, a later refusal the taking.
 
-    A failure counts only after a taking that is seen: else it may be an earlier attempt's, and a second mail go.
+    A failure that names no attempt counts only after a taking: else it may be an earlier one's, and a second mail go.
     """
     delivered = [event for event in events if event.event == "delivered"]
     first = next((n for n, event in enumerate(events) if event.event == "accepted"), len(events))
-    failed = [event for event in events[first:] if event.event == "failed" and event.severity == "permanent"]
+    failed = [
+        event
+        for n, event in enumerate(events)
+        if event.event == "failed" and event.severity == "permanent" and (n > first or event.names_attempt)
+    ]
     refused = failed or [event for event in events if event.event == "rejected"]
     if refused and not delivered:
         return Refused(_recorded(call, place, refused[-1]))

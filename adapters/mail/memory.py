@@ -1,6 +1,6 @@
 """A way out that keeps what it is given: for tests of everything around it, under the same contract."""
 
-from adapters.interface import Claim, Mail, Sought, reply_of
+from adapters.interface import Claim, Mail, Sought, beyond_ascii, reply_of
 from adapters.secrets import Secrets
 from schemas.sending import Accepted, NotSent, Outcome, Refused, RouteCall
 
@@ -14,6 +14,8 @@ class MemoryAdapter:
 
     async def submit(self, call: RouteCall, mail: Mail, claim: Claim) -> Outcome:
         """Keep the mail once the claim says yes."""
+        if (wrong := beyond_ascii(mail)) is not None:
+            return wrong
         said = self.refusing.get(mail.recipient.partition("@")[0])
         if said is not None:
             return Refused(reply_of(call.provider, "rcpt", *said))

@@ -8,8 +8,8 @@ access_key_id, secret_access_key and, if any, session_token.
 
 SES writes Message-ID and Date anew (developer guide, header fields, 2026-11): a recipient's reply names
 `<MessageId@REGION.amazonses.com>`, so the MessageId that SES returns is kept as provider_id, and the send's token
-goes along as the tag `mailfleet-token`. It also makes its own return path: the envelope sender is where it
-forwards bounces to, and must be of a verified domain as well.
+goes along as the tag `mailfleet-token`, the attempt's number as `mailfleet-attempt`. It also makes its own return
+path: the envelope sender is where it forwards bounces to, and must be of a verified domain as well.
 """
 
 import asyncio
@@ -37,13 +37,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
-from adapters.interface import Claim, Mail, RouteUnfit, Sought, reply_of, without_addresses
+from adapters.interface import Claim, Mail, RouteUnfit, Sought, beyond_ascii, reply_of, without_addresses
 from adapters.mail.claimed_request import ANSWER_S, FAILURES, ClaimRefused, Connections, Exchange, Gate, Origin
 from adapters.secrets import SecretMissing, Secrets
 from schemas.sending import Accepted, NotSent, Outcome, Refused, RouteCall, Unknown
 
 OPTIONS = frozenset({"region", "configuration_set", "identity", "endpoint_url", "secret_ref"})
 TOKEN_TAG = "mailfleet-token"
+ATTEMPT_TAG = "mailfleet-attempt"
 THREADS = 64
 CLIENTS = 64
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -94,6 +95,8 @@ class SesAdapter:
 
         A status of 4xx is a definite no. 5xx is none: a server that fails may have taken the mail before.
         """
+        if (wrong := beyond_ascii(mail)) is not None:
+            return wrong
         loop = asyncio.get_running_loop()
         gate = Gate(loop)
         exchange = Exchange(gate, self._answer_s)
@@ -117,7 +120,7 @@ class SesAdapter:
     async def find(self, _call: RouteCall, _sought: Sought) -> Accepted | Refused | None:
         """SES has no search: what became of a mail is published as events of its configuration set, and only there.
 
-        They come in as reports, with the tag `mailfleet-token`, and settle an unknown attempt from there.
+        They come in as reports, with the tags of token and attempt, and settle an unknown attempt from there.
         """
         return None
 
@@ -274,7 +277,8 @@ def _send_email(call: RouteCall, mail: Mail) -> Mapping[str, Any]:
     if name := call.options.get("configuration_set"):
         asked["ConfigurationSetName"] = name
     if mail.token:
-        asked["EmailTags"] = [{"Name": TOKEN_TAG, "Value": mail.token}]
+        tags = {TOKEN_TAG: mail.token} | ({ATTEMPT_TAG: str(mail.attempt)} if mail.attempt else {})
+        asked["EmailTags"] = [{"Name": name, "Value": value} for name, value in tags.items()]
     return asked
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import aiosmtplib
 
-from adapters.interface import Claim, Mail, RouteUnfit, reply_of, without_addresses
+from adapters.interface import Claim, Mail, RouteUnfit, beyond_ascii, reply_of, without_addresses
 from adapters.secrets import SecretMissing, Secrets
 from schemas.sending import Accepted, NotSent, Outcome, Refused, RouteCall, Stage, Unknown
 
@@ -29,6 +29,8 @@ IDLE_S = 20.0
 MAILS_PER_CONNECTION = 50
 CLOSING = 421
 CHUNK = 65_536
+NOTIFY = "NOTIFY=FAILURE,DELAY"
+"""Asked of a server that offers DSN (RFC 3461 4.1): a report of each delivery would be a mail for each mail."""
 
 _LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 _LINE_END = re.compile(rb"\r\n|\r|\n")
@@ -64,6 +66,8 @@ class SmtpSession:
 
     async def submit(self, call: RouteCall, mail: Mail, claim: Claim) -> Outcome:
         """Hand over one mail; see the contract in adapters/interface.py."""
+        if (wrong := beyond_ascii(mail)) is not None:
+            return wrong
         try:
             connection = await self._ready(call, mail)
         except _Ended as end:
@@ -156,7 +160,7 @@ class SmtpSession:
             if call.secret_ref:
                 stage = "auth"
                 secret = self._secrets.resolve(call.secret_ref)
-                await client.login(call.username, secret, timeout=self._step_s)
+                await self._log_in(client, call, secret)
         except SecretMissing as error:
             raise _Ended(NotSent(stage, str(error))) from error
         except aiosmtplib.SMTPResponseException as error:
@@ -164,6 +168,13 @@ class SmtpSession:
             raise _Ended(self._before_claim(call, stage, said)) from None
         except _FAILURES as error:
             raise _Ended(self._before_claim(call, stage, error)) from error
+
+    async def _log_in(self, client: aiosmtplib.SMTP, call: RouteCall, secret: str) -> None:
+        """Say who we are: the secret is a password, or with the option `auth = "xoauth2"` an access token."""
+        if call.options.get("auth") == "xoauth2":
+            await client.auth_xoauth2(call.username, secret, timeout=self._step_s)
+        else:
+            await client.login(call.username, secret, timeout=self._step_s)
 
     def _tls(self, call: RouteCall) -> ssl.SSLContext | None:
         return None if call.tls == "none" else self.trust(call)
@@ -194,7 +205,7 @@ class SmtpSession:
 
     async def _mail_from(self, client: aiosmtplib.SMTP, call: RouteCall, mail: Mail) -> None:
         try:
-            await client.mail(mail.envelope_from, timeout=self._step_s)
+            await client.mail(mail.envelope_from, options=_mail_options(client, mail), timeout=self._step_s)
         except _FAILURES as error:
             client.close()
             raise _Ended(self._before_claim(call, "mail", error)) from error
@@ -206,7 +217,8 @@ class SmtpSession:
         """RCPT, DATA and the whole body, but for the final dot."""
         stage: Stage = "rcpt"
         try:
-            await client.rcpt(mail.recipient, timeout=self._step_s)
+            options = [NOTIFY] if client.supports_extension("dsn") else []
+            await client.rcpt(mail.recipient, options=options, timeout=self._step_s)
             stage = "data"
             answer = await client.execute_command(b"DATA", timeout=self._step_s)
             if answer.code != 354:
@@ -274,9 +286,17 @@ def _in_step(client: aiosmtplib.SMTP) -> bool:
     return client.protocol is None or not client.protocol._buffer  # aiosmtplib 5.1.3 shows it nowhere else
 
 
+def _mail_options(client: aiosmtplib.SMTP, mail: Mail) -> list[str]:
+    """Ask for the headers only, and that a report names the attempt (RFC 3461 4.3, 4.4), where DSN is offered."""
+    if not client.supports_extension("dsn"):
+        return []
+    return ["RET=HDRS", f"ENVID={mail.token}.{mail.attempt}"] if mail.token.isalnum() else ["RET=HDRS"]
+
+
 def without_login(text: str, username: str, secret: str) -> str:
     """Some servers repeat the command that they refuse; a login must not come into a fact."""
-    forms = [secret, *(b64encode(said.encode()).decode().rstrip("=") for said in (f"\0{username}\0{secret}", secret))]
+    said = (f"\0{username}\0{secret}", f"user={username}\1auth=Bearer {secret}\1\1", secret)
+    forms = [secret, *(b64encode(words.encode()).decode().rstrip("=") for words in said)]
     for form in forms if secret else []:
         text = text.replace(form, "<secret>")
     return text

@@ -10,6 +10,7 @@ imappro.zoho.com; zoho.com/mail/help/imap-access.html), `imap_port` (993), `sent
 import asyncio
 import logging
 import ssl
+from datetime import datetime, timedelta
 
 from imapclient.exceptions import IMAPClientError
 from imapclient.imapclient import SENT, IMAPClient, SocketTimeout
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 CONNECT_S = 20.0
 READ_S = 60.0
+LOOK_BACK = timedelta(minutes=2)
+"""How far Zoho's clock may be behind ours."""
 
 
 class _NoRecords(Exception):
@@ -38,7 +41,7 @@ class ZohoAdapter(SmtpSession):
     async def find(self, call: RouteCall, sought: Sought) -> Accepted | Refused | None:
         """Return Accepted when the Sent folder has the Message-ID. None proves nothing."""
         try:
-            uids = await asyncio.to_thread(self._in_sent, call, sought.message_id)
+            uids = await asyncio.to_thread(self._in_sent, call, sought.message_id, sought.claimed_at - LOOK_BACK)
         except _FAILURES as error:
             log.warning("the Sent folder of route %s cannot be searched: %s", call.route, self._words(call, error))
             return None
@@ -58,8 +61,11 @@ class ZohoAdapter(SmtpSession):
             ) from None
         return f"{said}, {imap_host(call)} shows the Sent folder"
 
-    def _in_sent(self, call: RouteCall, message_id: str) -> list[int]:
-        """Return the UIDs in the Sent folder with this Message-ID; none is sought when it is empty. Blocks."""
+    def _in_sent(self, call: RouteCall, message_id: str, since: datetime | None = None) -> list[int]:
+        """Return the UIDs in the Sent folder with this Message-ID; none is sought when it is empty. Blocks.
+
+        All attempts of a send have one Message-ID: what came into the folder before `since` is of an earlier one.
+        """
         secret = self._secrets.resolve(call.secret_ref)
         with self._imap(call) as client:
             if secret.isascii():
@@ -72,7 +78,10 @@ class ZohoAdapter(SmtpSession):
             client.select_folder(folder, readonly=True)
             if not message_id:
                 return []
-            return sorted(client.search(["HEADER", "Message-ID", message_id.strip("<>")]))
+            uids = client.search(["HEADER", "Message-ID", message_id.strip("<>")])
+            client.normalise_times = False  # else they come without their zone
+            came = client.fetch(uids, ["INTERNALDATE"]) if uids else {}
+            return sorted(uid for uid, kept in came.items() if since is None or kept[b"INTERNALDATE"] >= since)
 
     def _imap(self, call: RouteCall) -> IMAPClient:
         context: ssl.SSLContext = self.trust(call)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adapters.catalogue import PROVIDERS
+from adapters.dkim_sign import CannotSign, Signer
 from adapters.interface import RouteUnfit
 from adapters.secrets import SecretMissing, Secrets
 from ops.commands.settings import settings as settings_of
@@ -30,6 +31,7 @@ from streams.settings import SettingMissing, Settings
 
 out = Console()
 FREE_GB = 5
+UNSIGNED = b"From: doctor\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -79,15 +81,21 @@ def _route(settings: Settings, way: RouteDeclared, box: MailboxDeclared | None) 
     """Try the route as one of its mailboxes, without sending mail."""
     if box is None:
         raise RouteUnfit("no mailbox uses it")
-    adapter = PROVIDERS[way.provider](Secrets(settings.secrets_folder))
+    secrets = Secrets(settings.secrets_folder)
+    adapter, call = PROVIDERS[way.provider](secrets), call_of(MailboxRow(box), RouteRow(way))
 
     async def tried() -> str:
         try:
-            return await adapter.check(call_of(MailboxRow(box), RouteRow(way)))
+            return await adapter.check(call)
         finally:
             await adapter.close()
 
-    return asyncio.run(tried())
+    says = asyncio.run(tried())
+    try:
+        signs = Signer(secrets).sign(UNSIGNED, call) != UNSIGNED
+    except (CannotSign, SecretMissing) as error:
+        raise RouteUnfit(f"{says}, but nothing leaves unsigned: {error}") from error
+    return f"{says}; mail is signed for {call.options['dkim_domain']}" if signs else says
 
 
 def _secrets(settings: Settings, boxes: list[MailboxDeclared]) -> str:

@@ -17,9 +17,10 @@ from ops.fleet_file import Declared, read_fleet
 from ops.fleet_import import import_mailboxes
 from ops.fleet_orders import order
 from ops.fleet_plan import KINDS, Plan, known, plan, publish
+from ops.secret_store import keep_secrets, read_secrets
 from ops.suppressions import publish as publish_orders
 from ops.suppressions import read_suppressions
-from schemas.fleet import StopScope
+from schemas.fleet import MailboxDeclared, StopScope
 from schemas.policy import PolicyApplied
 from schemas.registry import data_of
 from streams.fleet.decide import declared_key
@@ -143,6 +144,25 @@ def import_(fleet_file: Path, export: Path, suppressions: Path | None, yes: bool
     asyncio.run(publish(settings(), [*made.facts, *taken.warmed], by="import"))
     asyncio.run(publish_orders(settings(), held, "import"))
     out.print("imported")
+
+
+@click.command()
+@click.argument("export", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def secrets(export: Path, yes: bool) -> None:
+    """Rotate passwords: write those in EXPORT to the secret store, all of them or, when a line is wrong, none.
+
+    EXPORT is a CSV with the columns mailbox and password; for keys of routes the column secret (file:NAME)
+    instead of mailbox. Processes need no restart: each new connection reads the secret anew. A mailbox that is
+    left out for its old login is tried again within the hour.
+    """
+    boxes = [fact for fact in asyncio.run(known(settings())) if isinstance(fact, MailboxDeclared)]
+    taken = read_secrets(export, {box.mailbox: box.secret_ref for box in boxes})
+    out.print(f"{len(taken)} secrets to write to {settings().secrets_folder}")
+    if not yes:
+        click.confirm("Write them?", abort=True)
+    keep_secrets(settings().secrets_folder, taken)
+    out.print("written; delete the file that they came in", highlight=False)
 
 
 SCOPE = click.argument("scope", type=click.Choice(get_args(StopScope)), default="all")

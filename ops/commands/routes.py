@@ -10,14 +10,18 @@ import click
 import msgspec
 from rich.console import Console
 
+from adapters.dkim_sign import CannotSign, Signer
 from adapters.message import build, identity
+from adapters.secrets import SecretMissing, Secrets
 from ops.commands.settings import settings
 from ops.fleet_plan import known
 from ops.site import publish_requests
-from schemas.fleet import ClientDeclared, MailboxDeclared
+from schemas.fleet import ClientDeclared, MailboxDeclared, RouteDeclared
 from schemas.requests import SendRequest
 from schemas.sending import Sender
 from streams.delivery.identity import AddressInvalid, normalise, recipient_of, token_of
+from streams.fleet.choose import call_of
+from streams.fleet.state import MailboxRow, RouteRow
 
 out = Console()
 errors = Console(stderr=True)
@@ -45,7 +49,12 @@ def test_send(mailbox: str, address: str, preview: bool) -> None:
     except AddressInvalid as error:
         raise click.UsageError(f"ADDRESS: {error}") from error
     if preview:
-        sys.stdout.buffer.write(_rendered(client, box, data))
+        way = next((f for f in facts if isinstance(f, RouteDeclared) and _is_first(f, box)), None)
+        try:
+            sys.stdout.buffer.write(_rendered(client, box, way, data))
+        except (CannotSign, SecretMissing) as error:
+            errors.print(f"it could not be signed: {error}", style="red", soft_wrap=True)
+            sys.exit(1)
         return
     asyncio.run(publish_requests(settings(), [{"type": "send", "v": 1, "data": data}]))
     out.print(f"published; look with: mailfleet why {client.client}/{data['send_id']}")
@@ -67,9 +76,17 @@ def _request(client: ClientDeclared, box: MailboxDeclared, address: str) -> dict
     }
 
 
-def _rendered(client: ClientDeclared, box: MailboxDeclared, data: dict[str, Any]) -> bytes:
+def _is_first(way: RouteDeclared, box: MailboxDeclared) -> bool:
+    return way.client == box.client and way.route == box.routes[0]
+
+
+def _rendered(client: ClientDeclared, box: MailboxDeclared, way: RouteDeclared | None, data: dict[str, Any]) -> bytes:
+    """Return the message as it would leave over the mailbox's first route: signed, where that signs."""
     request = msgspec.convert(data, SendRequest)
     key = settings().fleet_key()
     token = token_of(recipient_of(request.to, key), request.client, request.send_id, key)
     sender = Sender(box.mailbox, box.name, client.postal_address, client.unsubscribe_url)
-    return build(request, sender, identity(token, box.mailbox), datetime.now(UTC))
+    raw = build(request, sender, identity(token, box.mailbox), datetime.now(UTC))
+    if way is None:
+        return raw
+    return Signer(Secrets(settings().secrets_folder)).sign(raw, call_of(MailboxRow(box), RouteRow(way)))

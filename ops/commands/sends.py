@@ -114,6 +114,21 @@ _SUPPRESSED = """
 select client, reason, count(*)::int from suppressions where until is null group by 1, 2
 union all select client, 'whole domain', count(*)::int from suppressed_domains where suppressed group by 1 order by 1, 2
 """
+_LOGINS = """
+with said as (
+    select mailbox, route, settled_at, (reply_class = 'auth' or starts_with(what, 'auth:')) is true as failed,
+        coalesce(what, concat_ws(' ', reply_code::text, nullif(reply_enhanced, ''), reply_text)) as words
+    from attempts where settled_at is not null
+        and (outcome = 'accepted' or reply_class = 'auth' or starts_with(what, 'auth:')
+            or fault in ('recipient', 'message'))
+), good as (
+    select mailbox, route, max(settled_at) as at from said where not failed group by 1, 2
+)
+select mailbox, route, min(settled_at), max(settled_at), count(*)::int,
+    (array_agg(words order by settled_at desc))[1]
+from said left join good using (mailbox, route) where failed and (at is null or settled_at > at)
+group by 1, 2 order by 3, 1
+"""
 _CAPACITY = """
 select client, sum(mailboxes)::int, sum(mailboxes_out)::int, sum(sends_per_day)::int, sum(used_on_latest_day)::int
 from capacity group by 1 order by 1
@@ -123,7 +138,7 @@ from capacity group by 1 order by 1
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(as_json: bool) -> None:
-    """Show how many sends stand where, what came back, what waits for what, and who is in which state or stopped."""
+    """Show how many sends stand where, what came back, what waits, who is out or stopped, which logins fail."""
     with psycopg.connect(settings().database_url) as connection:
         found = {
             "sends": _rows(connection, _STATES, "client", "state", "count"),
@@ -139,6 +154,7 @@ def status(as_json: bool) -> None:
             "closed by DNS": _rows(connection, _GATES, "domain", "route", "check", "rule", "what to set", "since"),
             "lists": _rows(connection, _LISTS, "client", "list", "state", "rule", "until", "since"),
             "alerts": _rows(connection, _ALERTS, "severity", "what", "since"),
+            "logins that fail": failing_logins(connection),
             "stopped": _rows(connection, _STOPS, "scope", "name", "by", "since"),
         }
     if as_json:
@@ -146,6 +162,11 @@ def status(as_json: bool) -> None:
         return
     for title, rows in found.items():
         _table(title, rows)
+
+
+def failing_logins(connection: Any) -> list[dict[str, Any]]:
+    """Return the logins that were refused, or had no secret, since they last were good."""
+    return _rows(connection, _LOGINS, "mailbox", "route", "since", "latest", "times", "what was said")
 
 
 def _rows(connection: Any, sql: str, *columns: str, values: Sequence[object] = ()) -> list[dict[str, Any]]:

@@ -124,7 +124,11 @@ class Hands:
             return
         token = token_of(ref.recipient, ref.client, ref.send_id, self._key)
         sought = Sought(
-            mailbox, token, identity(token, row.first_mailbox or mailbox).message_id, row.assignment.not_before
+            mailbox,
+            token,
+            identity(token, row.first_mailbox or mailbox).message_id,
+            row.assignment.not_before,
+            attempt,
         )
         async with self._looking:
             try:
@@ -239,7 +243,7 @@ class Hands:
         sender = fact.assignment.sender
         who = identity(token, fact.first_mailbox or sender.mailbox)
         raw = self._sign(build(request, sender, who, self._clock()), fact.assignment.call)
-        return Mail(envelope_sender(sender, token), envelope_recipient(request.to), raw, token)
+        return Mail(envelope_sender(sender, token), envelope_recipient(request.to), raw, token, fact.assignment.attempt)
 
     async def _claim(self, partition: Partition, fact: AttemptAssigned, hand: str) -> bool:
         """A definite yes within 20 s, or it is a no for good, even if the entry counts later."""

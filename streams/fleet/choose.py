@@ -546,7 +546,7 @@ class _Plan:
             not_before=not_before,
             not_after=min(at + timedelta(seconds=pace.slot_seconds), closes, tomorrow, send.request.expires_at),
             quota_day=day,
-            rule=rule,
+            rule=rule + _way(row, route, at),
             thread_id=send.request.thread_id,
             company=company,
             company_free_at=company_free_at,
@@ -564,6 +564,14 @@ class _Plan:
 
 def _group(row: MailboxRow) -> Group:
     return Group(domain_of(row.declared.mailbox), row.declared.routes)
+
+
+def _way(row: MailboxRow, route: RouteRow, at: datetime) -> str:
+    """How the route came to carry a send, "" when it is the mailbox's first and whole."""
+    name, ways = route.declared.route, row.declared.routes
+    if breaker(route.out_until, route.trips, at) == "half_open":
+        return f"; probes route {name}"
+    return f"; over route {name}, no. {ways.index(name) + 1} of its mailbox" if name != ways[0] else ""
 
 
 def route_limit(

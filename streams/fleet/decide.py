@@ -243,7 +243,11 @@ def _tripped(
 def _recovered(state: FleetState, fact: AttemptAccepted | AttemptRefused) -> list[Fact]:
     """The route answered as it should."""
     row = state.route(fact.ref.client, fact.route)
-    return [] if row is None or not (row.failures or row.trips) else [RouteRecovered(fact.ref.client, fact.route)]
+    if row is None or not (row.failures or row.trips):
+        return []
+    which = f"{fact.ref.client}/{fact.ref.send_id}/{fact.attempt}"
+    evidence = f"{which}: {fact.reply.code} {fact.reply.enhanced} {fact.reply.text}"[:300]
+    return [RouteRecovered(fact.ref.client, fact.route, evidence)]
 
 
 def _failed(

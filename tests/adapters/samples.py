@@ -38,7 +38,8 @@ def raw_of(request: SendRequest, sender: Sender = SENDER, token: str = TOKEN) ->
     return build(request, sender, identity(token, sender.mailbox), DATE)
 
 
-def mail_of(request: SendRequest | None = None, token: str = TOKEN) -> Mail:
+def mail_of(request: SendRequest | None = None, token: str = TOKEN, attempt: int = 1) -> Mail:
     """Return the mail of a request as the hands make it."""
     request = request or request_of()
-    return Mail(envelope_sender(SENDER, token), envelope_recipient(request.to), raw_of(request, token=token), token)
+    raw = raw_of(request, token=token)
+    return Mail(envelope_sender(SENDER, token), envelope_recipient(request.to), raw, token, attempt)

@@ -80,6 +80,7 @@ class ScriptedSmtp:
         self.mode = mode
         self.kept: list[Kept] = []
         self.events: list[str] = []
+        self.commands: list[str] = []
         self.connections = 0
         self.ended: set[int] = set()
         self.shared_transactions = 0
@@ -159,6 +160,7 @@ class ScriptedSmtp:
             command = line.decode("ascii").rstrip("\r\n")
             verb = command.partition(" ")[0].upper()
             self.events.append(verb)
+            self.commands.append(command)
             if verb in answers:
                 await answers[verb](c, command)
             else:
@@ -190,9 +192,22 @@ class ScriptedSmtp:
                 raise AssertionError("nothing can be said in a handshake")
 
     async def _auth(self, c: _Connection, command: str) -> None:
+        if command.upper().startswith("AUTH XOAUTH2 "):
+            await self._xoauth2(c, command)
+            return
         _, user, password = base64.b64decode(command.split(" ")[2]).decode().split("\0")
         good = self._users.get(user) == password
         await self._act(c, "auth", "235 2.7.0 welcome" if good else "535 5.7.8 Error: authentication failed")
+
+    async def _xoauth2(self, c: _Connection, command: str) -> None:
+        """Google's XOAUTH2 protocol: a refusal comes as a challenge, and as 535 once that has an empty answer."""
+        user, bearer, *_ = base64.b64decode(command.split(" ")[2]).decode().split("\1")
+        if bearer.removeprefix("auth=Bearer ") == self._users.get(user.removeprefix("user="), ""):
+            await self._act(c, "auth", "235 2.7.0 Accepted")
+            return
+        await self._write(c, b"334 " + base64.b64encode(b'{"status":"401"}') + b"\r\n")
+        assert await c.reader.readline() == b"\r\n"
+        await self._act(c, "auth", "535 5.7.8 Username and Password not accepted.")
 
     async def _mail(self, c: _Connection, command: str) -> None:
         if c.sender is not None:

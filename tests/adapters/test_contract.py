@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from datetime import UTC, datetime
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -10,14 +11,18 @@ from pathlib import Path
 import pytest
 
 from adapters.catalogue import PROVIDERS
-from adapters.interface import reply_of, without_addresses
+from adapters.interface import Sought, reply_of, without_addresses
+from adapters.message import identity
 from adapters.secrets import Secrets
 from schemas.sending import Accepted, NotSent, Refused, Stage, Unknown
+from streams.delivery.verdict import verdict
 from tests.adapters.benches import BENCHES, Arrived, Bench, Trouble
 from tests.adapters.claims import Asked, ClaimBroke, submit
-from tests.adapters.samples import mail_of, request_of
+from tests.adapters.samples import SENDER, TOKEN, mail_of, request_of
 
 EVERY_PROVIDER = pytest.mark.parametrize("bench", BENCHES, indirect=True)
+SEARCHED = ("mailgun",)
+"""Whose stand-in keeps records; Zoho's, an IMAP server, has tests of its own, and the others have no search."""
 BIG = b"X: y\r\n\r\n" + b"0123456789abcdef" * 4 + b"\r\n" + (b"a line of the body" * 3 + b"\r\n") * 300_000
 
 
@@ -122,6 +127,18 @@ async def test_mails_at_the_same_time_never_mix(bench: Bench) -> None:
     assert there == [Arrived(mail.envelope_from, mail.recipient, mail.raw) for mail in mails]
 
 
+@EVERY_PROVIDER
+async def test_a_record_of_another_attempt_never_settles_this_one(bench: Bench) -> None:
+    claimed_at = datetime.now(UTC)
+    first = mail_of(attempt=1)
+    assert isinstance(await submit(bench, first, Asked(bench, first)), Accepted)
+    known_as = identity(TOKEN, SENDER.mailbox).message_id
+    second = Sought(SENDER.mailbox, TOKEN, known_as, claimed_at, attempt=2)
+    assert await bench.adapter.find(bench.call, second) is None
+    found = await bench.adapter.find(bench.call, dataclasses.replace(second, attempt=1))
+    assert found is None if bench.call.provider not in SEARCHED else isinstance(found, Accepted)
+
+
 # ── no ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -181,6 +198,32 @@ async def test_after_a_refusal_the_next_mail_goes(bench: Bench, stage: Stage, co
     other = mail_of(request_of(to="otto@customer.test", subject="another"))
     assert isinstance(await submit(bench, other, Asked(bench, other)), Accepted)
     assert bench.arrived() == [Arrived(other.envelope_from, other.recipient, other.raw)]
+
+
+@EVERY_PROVIDER
+async def test_an_oversize_mail_is_refused_as_the_messages_own_fault_and_the_next_one_goes(bench: Bench) -> None:
+    bench.refuse(bench.refusals[-1], bench.statuses.get(550, 550), "5.3.4 Message size exceeds fixed limit")
+    mail = dataclasses.replace(mail_of(), raw=BIG)
+    outcome = await submit(bench, mail, Asked(bench, mail))
+    assert isinstance(outcome, Refused)
+    meant = verdict(outcome.reply)
+    assert (meant.fault, meant.action) == ("message", "fail")
+    assert bench.arrived() == []
+    bench.relent()
+    other = mail_of(request_of(to="otto@customer.test"))
+    assert isinstance(await submit(bench, other, Asked(bench, other)), Accepted)
+
+
+@EVERY_PROVIDER
+@pytest.mark.parametrize("recipient", ["jürgen@customer.test", "用户@customer.test"])
+async def test_a_local_part_that_needs_smtputf8_ends_clearly_before_the_claim(bench: Bench, recipient: str) -> None:
+    mail = dataclasses.replace(mail_of(), recipient=recipient)
+    claim = Asked(bench, mail)
+    outcome = await submit(bench, mail, claim)
+    assert isinstance(outcome, NotSent)
+    assert "SMTPUTF8" in outcome.what
+    assert recipient not in outcome.what
+    assert (claim.times, bench.arrived()) == (0, [])
 
 
 @EVERY_PROVIDER

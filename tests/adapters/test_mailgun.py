@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -49,19 +50,20 @@ def with_options(bench: MailgunBench, **options: str) -> None:
     bench.call = msgspec.structs.replace(bench.call, options=merged)
 
 
-def sought(claimed_at: datetime | None = None) -> Sought:
+def sought(claimed_at: datetime | None = None, attempt: int = 1) -> Sought:
     """Return what is known of an attempt that was claimed just now."""
-    return Sought("bob@firm.test", TOKEN, f"<{MESSAGE_ID}>", claimed_at or datetime.now(UTC))
+    return Sought("bob@firm.test", TOKEN, f"<{MESSAGE_ID}>", claimed_at or datetime.now(UTC), attempt)
 
 
 # ── the request ──────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_the_form_names_the_recipient_and_the_token_and_asks_for_no_tracking(bench: MailgunBench) -> None:
+async def test_the_form_names_recipient_token_and_attempt_and_asks_for_no_tracking(bench: MailgunBench) -> None:
     await sent(bench)
     assert dict(bench.server.kept[0].fields) == {
         "to": ("anna@customer.test",),
         "v:mailfleet-token": (TOKEN,),
+        "v:mailfleet-attempt": ("1",),
         "o:tracking": ("no",),
         "o:tracking-clicks": ("no",),
         "o:tracking-opens": ("no",),
@@ -302,9 +304,11 @@ async def test_a_recipient_that_is_no_address_is_a_refusal(bench: MailgunBench) 
 # ── what became of an attempt ────────────────────────────────────────────────────────────────────
 
 
-def note(bench: MailgunBench, event: str, token: str = TOKEN, **more: Any) -> None:
-    """Write an entry about the attempt into Mailgun's log."""
+def note(bench: MailgunBench, event: str, token: str = TOKEN, attempt: int = 0, **more: Any) -> None:
+    """Write an entry about the send into Mailgun's log; without a number it is one of before attempts had any."""
     fields = {"v:mailfleet-token": (token,)} if token else {}
+    if attempt:
+        fields["v:mailfleet-attempt"] = (str(attempt),)
     known_as = more.pop("message_id", MESSAGE_ID)
     bench.server.record(event, "firm.test", "anna@customer.test", known_as, fields, **more)
 
@@ -412,6 +416,27 @@ async def test_a_failure_before_the_taking_is_an_earlier_attempts(bench: Mailgun
     assert await bench.adapter.find(bench.call, sought()) is None
     note(bench, "accepted")
     assert isinstance(await bench.adapter.find(bench.call, sought()), Accepted)
+
+
+@pytest.mark.parametrize("event", ["accepted", "delivered", "failed", "rejected"])
+@pytest.mark.parametrize("text", [False, True], ids=["object", "json text"])
+async def test_an_entry_of_another_attempt_says_nothing_of_this_one(
+    bench: MailgunBench, event: str, text: bool
+) -> None:
+    variables = {"mailfleet-token": TOKEN, "mailfleet-attempt": "1"}
+    more: dict[str, Any] = {"user_variables": json.dumps(variables)} if text else {}
+    note(bench, "accepted", attempt=1, **more)
+    note(bench, event, attempt=1, severity="permanent", delivery_status=BOUNCE, **more)
+    assert await bench.adapter.find(bench.call, sought(attempt=2)) is None
+    assert await bench.adapter.find(bench.call, sought(attempt=1)) is not None
+    note(bench, "accepted", attempt=2)
+    assert isinstance(await bench.adapter.find(bench.call, sought(attempt=2)), Accepted)
+
+
+async def test_a_failure_that_names_the_attempt_needs_no_taking_beside_it(bench: MailgunBench) -> None:
+    note(bench, "failed", attempt=2, severity="permanent", delivery_status=BOUNCE)
+    assert await bench.adapter.find(bench.call, sought(attempt=1)) is None
+    assert isinstance(await bench.adapter.find(bench.call, sought(attempt=2)), Refused)
 
 
 async def test_a_temporary_failure_proves_that_mailgun_has_the_mail(bench: MailgunBench) -> None:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from adapters.interface import Mail, RouteUnfit, Sought
 from adapters.mail import claimed_request
 from adapters.mail.claimed_request import Connections, Exchange, Gate, Origin
-from adapters.mail.ses import TOKEN_TAG, SesAdapter
+from adapters.mail.ses import ATTEMPT_TAG, TOKEN_TAG, SesAdapter
 from adapters.secrets import Secrets
 from schemas.ids import RouteId
 from schemas.sending import Accepted, NotSent, Outcome, Refused, RouteCall, Unknown
@@ -71,13 +71,15 @@ def write_keys(bench: SesBench, text: str) -> None:
 # ── what is asked ────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_mail_goes_with_its_token_as_tag_its_configuration_set_and_one_recipient(ses_bench: SesBench) -> None:
+async def test_a_mail_goes_with_token_and_attempt_as_tags_its_configuration_set_and_one_recipient(
+    ses_bench: SesBench,
+) -> None:
     mail = tagged()
     outcome = await send(ses_bench, mail)
     (taken,) = ses_bench.server.taken
     assert isinstance(outcome, Accepted)
     assert outcome.provider_id == taken.message_id
-    assert taken.tags == {TOKEN_TAG: TOKEN}
+    assert taken.tags == {TOKEN_TAG: TOKEN, ATTEMPT_TAG: "1"}
     assert taken.configuration_set == "fleet"
     assert taken.recipients == (mail.recipient,)
     assert taken.feedback_to == mail.envelope_from
@@ -111,13 +113,14 @@ async def test_ses_writes_message_id_and_date_anew_and_the_message_id_is_kept(se
         ("complaint", ["Send", "Delivery", "Complaint"]),
     ],
 )
-async def test_the_simulators_addresses_have_their_events_with_the_token(
+async def test_the_simulators_addresses_have_their_events_with_token_and_attempt(
     ses_bench: SesBench, name: str, events: list[str]
 ) -> None:
     assert isinstance(await send(ses_bench, tagged(to=f"{name}@simulator.amazonses.com")), Accepted)
     records = ses_bench.server.records
     assert [record["eventType"] for record in records] == events
     assert all(record["mail"]["tags"][TOKEN_TAG] == [TOKEN] for record in records)
+    assert all(record["mail"]["tags"][ATTEMPT_TAG] == ["1"] for record in records)
     assert json.loads(json.dumps(records)) == records
 
 
@@ -594,7 +597,7 @@ async def test_a_check_that_fails_says_so(ses_bench: SesBench, trouble: Cut | Fa
         await ses_bench.adapter.check(ses_bench.call)
     ses_bench.server.stop_listening()
     ses_bench.server.hang_up()
-    with pytest.raises(RouteUnfit, match=r"fails at connect|no usable answer"):
+    with pytest.raises(RouteUnfit, match=r"fails at (connect|claim)|no usable answer"):
         await ses_bench.adapter.check(ses_bench.call)
 
 

@@ -1,9 +1,11 @@
 """SMTP beyond the contract: TLS, connections used again, replies of every shape, servers that misbehave at random."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +17,7 @@ from schemas.sending import Accepted, NotSent, Outcome, Refused, RouteCall, Unkn
 from tests.adapters.benches import STEPS, SmtpBench, until
 from tests.adapters.claims import Asked, submit
 from tests.adapters.conftest import PATIENCE_S, running
-from tests.adapters.samples import mail_of, request_of
+from tests.adapters.samples import TOKEN, mail_of, request_of
 from tests.adapters.scripted_smtp import Behaviour, Cut, Raw, Say, Silence, Step
 
 
@@ -111,6 +113,25 @@ async def test_a_changed_password_is_used_for_the_next_connection(smtp_bench: Sm
     assert isinstance(await send(smtp_bench), Accepted)
 
 
+async def test_an_access_token_logs_in_by_xoauth2_and_a_renewed_one_from_the_next_connection_on(
+    smtp_bench: SmtpBench, tmp_path: Path
+) -> None:
+    smtp_bench.call = msgspec.structs.replace(smtp_bench.call, options={"auth": "xoauth2"})
+    (tmp_path / "smtp-password").write_text("ya29.of-an-hour-ago")
+    outcome = await send(smtp_bench)
+    assert isinstance(outcome, Refused)
+    assert (outcome.reply.stage, outcome.reply.code) == ("auth", 535)
+    words = f"user={smtp_bench.user}\1auth=Bearer ya29.of-an-hour-ago\1\1"
+    spoken = base64.b64encode(words.encode()).decode()
+    smtp_bench.server.script["auth"] = Say("535 5.7.8 what is " + spoken.rstrip("="))
+    refused = await send(smtp_bench)
+    assert isinstance(refused, Refused)
+    assert refused.reply.text == "what is <secret>"
+    smtp_bench.relent()
+    (tmp_path / "smtp-password").write_text(smtp_bench.password)
+    assert isinstance(await send(smtp_bench), Accepted)
+
+
 async def test_a_server_that_repeats_the_login_does_not_bring_the_secret_into_the_outcome(
     smtp_bench: SmtpBench,
 ) -> None:
@@ -126,6 +147,22 @@ async def test_a_bad_challenge_is_an_outcome(smtp_bench: SmtpBench) -> None:
     smtp_bench.server.script["ehlo_tls"] = Say("250 mx.scripted.test\nAUTH CRAM-MD5")
     smtp_bench.server.script["auth"] = Raw(b"334 \xff\xfe!\r\n")
     assert isinstance(await send(smtp_bench), NotSent | Refused)
+
+
+async def test_a_server_that_offers_dsn_is_asked_for_reports_that_name_the_attempt(smtp_bench: SmtpBench) -> None:
+    smtp_bench.server.script["ehlo_tls"] = Say("250 mx.scripted.test\nDSN\nAUTH PLAIN")
+    mail = mail_of(attempt=3)
+    assert isinstance(await submit(smtp_bench, mail, Asked(smtp_bench, mail)), Accepted)
+    asked = [line for line in smtp_bench.server.commands if line.startswith(("MAIL", "RCPT"))]
+    assert asked == [
+        f"MAIL FROM:<{mail.envelope_from}> RET=HDRS ENVID={TOKEN}.3",
+        f"RCPT TO:<{mail.recipient}> NOTIFY=FAILURE,DELAY",
+    ]
+
+
+async def test_a_server_that_does_not_offer_dsn_is_asked_for_nothing(smtp_bench: SmtpBench) -> None:
+    assert isinstance(await send(smtp_bench), Accepted)
+    assert not any("RET=" in line or "NOTIFY=" in line for line in smtp_bench.server.commands)
 
 
 # ── connections ──────────────────────────────────────────────────────────────────────────────────

@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -71,10 +71,10 @@ class Box:
         with logged_in(self.server, USER, PASSWORD) as client:
             yield client
 
-    def keep(self, raw: bytes, folder: str = "Sent") -> None:
+    def keep(self, raw: bytes, folder: str = "Sent", at: datetime = AT) -> None:
         """Keep a copy, as Zoho does with what it took."""
         with self.client() as client:
-            keep(client, raw, folder)
+            keep(client, raw, folder, at)
 
     def route(self, **options: str) -> RouteCall:
         """Return the route with these options changed."""
@@ -90,11 +90,11 @@ def logged_in(server: EmbeddedDovecot, user: str, password: str) -> Iterator[IMA
         yield client
 
 
-def keep(client: IMAPClient, raw: bytes, folder: str = "Sent") -> None:
-    """Put a message into a folder."""
+def keep(client: IMAPClient, raw: bytes, folder: str = "Sent", at: datetime = AT) -> None:
+    """Put a message into a folder, as one that came there at that time."""
     if not client.folder_exists(folder):
         client.create_folder(folder)
-    client.append(folder, raw)
+    client.append(folder, raw, msg_time=at)
 
 
 @pytest_asyncio.fixture
@@ -131,6 +131,15 @@ async def box(imap: EmbeddedDovecot, tmp_path: Path) -> AsyncIterator[Box]:
 
 
 # ── the record ───────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_copy_of_an_earlier_attempt_says_nothing_of_this_one(box: Box) -> None:
+    box.keep(raw_of(request_of()), at=AT - timedelta(minutes=10))
+    assert await box.adapter.find(box.call, SOUGHT) is None
+    box.keep(raw_of(request_of()), at=AT - timedelta(minutes=1))  # a clock that is a little behind
+    found = await box.adapter.find(box.call, SOUGHT)
+    assert isinstance(found, Accepted)
+    assert found.reply.text == "found in the Sent folder (UID 2)"
 
 
 async def test_a_copy_in_the_sent_folder_is_accepted(box: Box) -> None:

@@ -114,6 +114,7 @@ class Scripted:
         self.talking = 0
         self.most_talking = 0
         self.closed = False
+        self.sought: list[Sought] = []
 
     async def submit(self, call: RouteCall, mail: Mail, claim: Claim) -> Outcome:
         """Follow the script."""
@@ -126,8 +127,9 @@ class Scripted:
         finally:
             self.talking -= 1
 
-    async def find(self, _call: RouteCall, _sought: Sought) -> Accepted | Refused | None:
+    async def find(self, _call: RouteCall, sought: Sought) -> Accepted | Refused | None:
         """Know nothing."""
+        self.sought.append(sought)
         return None
 
     async def check(self, _call: RouteCall) -> str:
@@ -163,6 +165,10 @@ class Worker:
         name = registry.TYPE_OF[type(fact)]
         envelope = Envelope("i", name, registry.VERSION_OF[name], NOW, "k", "test", registry.data_of(fact))
         await self.stage.take(self.log.put(INPUTS, 0, to_wire(envelope)))
+
+    async def tick(self, at: datetime) -> None:
+        """Let a tick of that time come to the partition."""
+        await self.stage.tick(self.log.put(TICKS, 0, b"{}", at))
 
     async def request(self, send_id: str = "s1", **changes: Any) -> SendRef:
         """Ask for a send as upstream does and have it admitted."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -207,6 +208,27 @@ async def test_whatever_is_raised_after_a_refused_claim_means_that_nothing_left(
     await worker.assign(ref)
     await until(lambda: bool(adapter(worker).mails) and not worker.hands._tasks)
     assert worker.after_assignment() == ["SendCancelled"]
+
+
+async def test_mail_and_search_carry_the_attempts_own_number(make: Make) -> None:
+    ends: list[Outcome] = [NotSent("connect", "nobody listens"), Unknown("cut")]
+
+    async def submit(claim: Claim) -> Outcome:
+        await claim()
+        return ends.pop(0)
+
+    worker = make(submit)
+    ref = await worker.request()
+    await worker.assign(ref, 1)
+    await until(lambda: "AttemptNotSent" in worker.after_assignment())
+    await worker.assign(ref, 2)
+    await until(lambda: "AttemptUnknown" in worker.after_assignment())
+    assert [mail.attempt for mail in adapter(worker).mails] == [1, 2]
+    for second in range(30):
+        await worker.tick(NOW + timedelta(hours=2, seconds=second))
+    await until(lambda: bool(adapter(worker).sought))
+    (sought,) = adapter(worker).sought
+    assert (sought.attempt, sought.token) == (2, adapter(worker).mails[1].token)
 
 
 # ── the claim ────────────────────────────────────────────────────────────────────────────────────

@@ -225,7 +225,11 @@ def test_a_dead_route_trips_after_five_failures_probes_with_one_send_and_returns
     story.tick(51)
     assert len(story.assigned) == tried + 1, "one probe"
     story.tick(10)
-    assert len(story.decided(RouteRecovered)) == 1
+    (recovered,) = story.decided(RouteRecovered)
+    assert isinstance(recovered, RouteRecovered)
+    probe = story.assigned[tried][1]
+    assert probe.rule.endswith("; probes route own")
+    assert recovered.evidence.startswith(f"acme/{probe.ref.send_id}/{probe.attempt}: 250 ")
     assert len({a.ref.send_id for _, a in story.assigned[tried:]}) == 5
 
 
@@ -242,6 +246,8 @@ def test_a_backup_route_carries_the_mail_while_the_first_is_out_and_gives_it_bac
     story.tick(130)
     by_route = Counter(a.call.route for at, a in story.assigned if at < START + timedelta(seconds=60))
     assert set(by_route) == {"own"}
+    told = {a.rule.partition("; ")[2] for _, a in story.assigned}
+    assert told == {"over route own, no. 2 of its mailbox", "probes route zoho", ""}
     assert {a.call.route for at, a in story.assigned if at > START + timedelta(seconds=65)} == {"zoho"}
 
 

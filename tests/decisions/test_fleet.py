@@ -490,7 +490,7 @@ def test_an_unknown_attempt_that_was_accepted_after_all_ends_the_send_and_its_qu
     given = one(led, NOW)
     led.given(is_unknown(given))
     ended, recovered = follows(led, was_accepted(given), NOW + HOUR)
-    assert recovered == RouteRecovered(ACME, OWN)
+    assert recovered == RouteRecovered(ACME, OWN, "acme/s1/1: 250 2.0.0 kept")
     assert isinstance(ended, SendEnded)
     assert ended.state == "accepted"
     assert used(led) == {"2026-03-02": 1}

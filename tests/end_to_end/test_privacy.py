@@ -1,11 +1,16 @@
 """No secret and no recipient's address stands anywhere but in send-requests: topics, tables, local state, logs."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import psycopg
 
+from adapters.secrets import Secrets
 from ops import receiver
 from ops.site import Site
 from schemas.topics import CATALOGUE, SEND_REQUESTS
@@ -13,7 +18,14 @@ from streams.app import all_topics
 from streams.log.kafka import Reader
 from tests.faults.story import Story, fleet_text, requests
 
-PLANTED = (receiver.PASSWORD, "s3cret-of-another-box", "person7@company7.test", "nouser8@company8.test", "person9")
+PLANTED = (
+    receiver.PASSWORD,
+    "s3cret-of-another-box",
+    "person7@company7.test",
+    "nouser8@company8.test",
+    "person9",
+    "s3cret-of-tomorrow",
+)
 
 
 async def _topics(site: Site) -> list[tuple[str, bytes]]:
@@ -42,6 +54,15 @@ def _tables(database: str) -> Iterator[tuple[str, bytes]]:
                 yield name, row.encode()
 
 
+def _mailfleet(site: Site, *arguments: str) -> str:
+    """Run the command; return what it prints."""
+    command = [sys.executable, "-m", "ops.cli", *arguments]
+    environment = {**os.environ, **site.environment}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
 def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
     for path in folder.rglob("*"):
         if path.is_file():
@@ -61,6 +82,14 @@ def test_planted_secrets_and_addresses_are_found_nowhere_but_where_they_belong(s
     story.wait(
         lambda: bool(story.query("select 1 from decisions where rule = 'login-refused'")), 60, "the refused login"
     )
+    status = _mailfleet(site, "status", "--json")
+    failing = {row["mailbox"].rpartition("@")[2] for row in orjson.loads(status)["logins that fail"]}
+    assert failing == {"acme.test"}
+    new = site.folder / "new.csv"
+    new.write_text(f"mailbox,password\nbox0@acme.test,{PLANTED[5]}\n")
+    assert PLANTED[5] not in _mailfleet(site, "secrets", str(new), "--yes")
+    new.unlink()
+    assert Secrets(site.settings.secrets_folder).resolve("file:other.password") == PLANTED[5]
     kept = list(_files(site.folder / "home" / "state"))
     seen = [*asyncio.run(_topics(site)), *_tables(database), *kept, *_files(site.folder / "logs")]
     assert {topic.name for topic in CATALOGUE.values() if topic.journal} <= {
