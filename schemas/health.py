@@ -11,6 +11,7 @@ from schemas.ids import ClientId, DomainName, MailboxAddress, RouteId
 Scope = Literal["mailbox", "domain", "route", "client"]
 HealthState = Literal["active", "watched", "unhealthy", "probation"]
 Severity = Literal["info", "warning", "critical"]
+ReserveState = Literal["none", "enough", "low", "exhausted"]
 Sign = Literal[
     "accepted",
     "delivered",
@@ -152,6 +153,19 @@ class ReserveChanged(msgspec.Struct, frozen=True, omit_defaults=True):
     client: ClientId
     mailbox: MailboxAddress
     now: Literal["reserve", "in_use"]
+    evidence: Evidence
+
+
+class CapacityPlanned(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a client stands on a local day: mails that can be carried, mails that are wanted, who rests and waits."""
+
+    client: ClientId
+    day: str
+    capacity: int
+    demand: int
+    in_reserve: int  # mailboxes
+    resting: int  # mailboxes
+    reserve: ReserveState
     evidence: Evidence
 
 

@@ -102,6 +102,7 @@ _CLASSES: tuple[type[Fact], ...] = (
     health.ListReleaseOrdered,
     health.RestBegan,
     health.ReserveChanged,
+    health.CapacityPlanned,
     health.PauseOrdered,
     health.ResumeOrdered,
     health.AlertRaised,

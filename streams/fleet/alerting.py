@@ -9,12 +9,14 @@ from schemas.fleet import RouteRecovered, RouteTripped
 from schemas.health import (
     AlertRaised,
     AlertResolved,
+    CapacityPlanned,
     Evidence,
     GateClosed,
     GateOpened,
     HealthChanged,
     HealthState,
     ListChanged,
+    ReserveState,
     Scope,
     Severity,
 )
@@ -41,6 +43,8 @@ def alerts(state: FleetState, facts: Iterable[Fact]) -> list[Fact]:
         match fact:
             case HealthChanged():
                 found += _of_sender(fact)
+            case CapacityPlanned():
+                found += _of_reserve(fact, state.roster_of(fact.client).reserve)
             case RouteTripped():
                 found.append(_of_trip(fact))
             case GateClosed() | GateOpened():
@@ -106,6 +110,19 @@ def _of_list(fact: ListChanged) -> list[Fact]:
         detail = f"{numbers(fact.evidence)} It goes on by `mailfleet release-list {fact.client} {fact.list_id}`."
         return [AlertRaised(fact.client, name, "warning", title, detail, "list-held")]
     return [AlertResolved(fact.client, name, fact.evidence.rule)] if fact.was == "held" else []
+
+
+def _of_reserve(fact: CapacityPlanned, before: ReserveState) -> list[Fact]:
+    """The reserve runs low days before it is gone, or is gone; the same again wakes nobody."""
+    name = f"reserve/{fact.client}"
+    if fact.reserve == before:
+        return []
+    if fact.reserve in ("low", "exhausted"):
+        severity: Severity = "warning" if fact.reserve == "low" else "critical"
+        title = f"the reserve of {fact.client} is {fact.reserve}: {fact.in_reserve} mailboxes"
+        detail = f"{fact.capacity} mails a day can be carried, {fact.demand} are wanted. {fact.evidence.said}."
+        return [AlertRaised(fact.client, name, severity, title, detail, "reserve")]
+    return [AlertResolved(fact.client, name, fact.evidence.rule)] if before in ("low", "exhausted") else []
 
 
 def _of_trip(fact: RouteTripped) -> AlertRaised:

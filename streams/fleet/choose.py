@@ -259,7 +259,7 @@ class _Plan:
         if row is None or place is None or not self._is_idle(row):
             queue.ready.pop(mailbox, None)  # it is ready again when it wakes
             return None
-        held = self._held_by(row)
+        held = self._held_by(row, in_thread=True)
         if held is not None:
             queue.ready.pop(mailbox, None)
             boxes = self._state.boxes(client)
@@ -382,8 +382,8 @@ class _Plan:
         self._back.append((heap, entry))
         return None if entry.mailbox in self._boxes_taken else row
 
-    def _held_by(self, row: MailboxRow) -> tuple[datetime, WaitLimit] | None:
-        """What holds a free mailbox back now: (when to look again, the limit)."""
+    def _held_by(self, row: MailboxRow, *, in_thread: bool = False) -> tuple[datetime, WaitLimit] | None:
+        """What holds a free mailbox back now: (when to look again, the limit). At rest it finishes its threads."""
         state, at, declared = self._state, self._at, row.declared
         opens, _, day, tomorrow = self._today(declared.client)
         if at < opens:
@@ -394,10 +394,12 @@ class _Plan:
         domain = state.domain(declared.client, name)
         if domain is None or not domain.declared.active:
             return at + LOOK_AGAIN, "domain_out"
-        bounding = [pair for pair in self._senders(row) if pair[0].state != "active"]
+        bounding = [pair for pair in self._senders(row) if _bounds(pair[0])]
         for sender, limit in bounding:
             if sender.state == "unhealthy":
                 return max(sender.until or at + LOOK_AGAIN, at + A_SECOND), limit
+            if not in_thread and sender.rests_until is not None and at < sender.rests_until:
+                return sender.rests_until, "resting"
         held = self._domain_held[f"{declared.client}/{name}"]
         quota, why = self._of_domain(domain, day)
         if quota and quota_left(quota, domain.used, day) <= held:
@@ -434,6 +436,9 @@ class _Plan:
             less = allowed(most, sender, policy.health)
             if less < most:
                 most, why = less, limit
+        in_reserve = any(sender.reserve for sender, _ in bounding)  # of a mailbox alone
+        if in_reserve and policy.reserve.trickle_per_day < most:
+            most, why = policy.reserve.trickle_per_day, "reserve"
         return most, why
 
     def _of_domain(self, row: DomainRow, day: str) -> tuple[int, WaitLimit | None]:
@@ -572,6 +577,11 @@ def _way(row: MailboxRow, route: RouteRow, at: datetime) -> str:
     if breaker(route.out_until, route.trips, at) == "half_open":
         return f"; probes route {name}"
     return f"; over route {name}, no. {ways.index(name) + 1} of its mailbox" if name != ways[0] else ""
+
+
+def _bounds(sender: SenderRow) -> bool:
+    """Whether a sender may be held back by more than its quota."""
+    return sender.state != "active" or sender.reserve or sender.rests_until is not None
 
 
 def route_limit(

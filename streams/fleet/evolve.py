@@ -21,11 +21,14 @@ from schemas.fleet import (
     StopOrdered,
 )
 from schemas.health import (
+    CapacityPlanned,
     GateClosed,
     GateOpened,
     HealthChanged,
     ListChanged,
     ListSignCounted,
+    ReserveChanged,
+    RestBegan,
     SignCounted,
     WarmUpStepped,
 )
@@ -57,6 +60,7 @@ from streams.fleet.state import (
     DomainRow,
     MailboxRow,
     PolicyRow,
+    RosterRow,
     RouteRow,
     SenderRow,
     StopRow,
@@ -96,8 +100,13 @@ def rows_of(fact: Fact, _at: datetime) -> Iterable[RowKey]:
         case SignCounted():
             for scope, name in senders_of(fact):
                 yield sender_key(scope, fact.client, name)
-        case WarmUpStepped() | HealthChanged():
+        case WarmUpStepped() | HealthChanged() | RestBegan():
             yield sender_key(fact.scope, fact.client, fact.name)
+        case ReserveChanged():
+            yield sender_key("mailbox", fact.client, fact.mailbox)
+            yield "roster", fact.client
+        case CapacityPlanned():
+            yield "roster", fact.client
         case DomainLeftOut():
             yield sender_key("domain", fact.client, fact.domain)
         case DomainObserved() | GateClosed() | GateOpened():
@@ -146,6 +155,8 @@ def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, at: datetime) ->
         case "policy":
             assert isinstance(fact, PolicyApplied)
             return PolicyRow(fact)
+        case "roster":
+            return _roster(row if isinstance(row, RosterRow) else RosterRow(), fact, at)
         case "sender":
             return _sender(key[1].partition("/")[0], row if isinstance(row, SenderRow) else SenderRow(), fact, at)
         case "domain":
@@ -185,6 +196,19 @@ def _gone_back(fact: Fact) -> Release:
     return fact.release
 
 
+def _roster(row: RosterRow, fact: Fact, at: datetime) -> RosterRow:
+    match fact:
+        case CapacityPlanned():
+            return msgspec.structs.replace(row, day=fact.day, reserve=fact.reserve, in_reserve=fact.in_reserve)
+        case ReserveChanged(now="in_use"):
+            day = f"{at:%Y-%m-%d}"
+            joined = {**row.joined, day: row.joined.get(day, 0) + 1}
+            kept = dict(sorted(joined.items())[-8:])
+            return msgspec.structs.replace(row, joined=kept, in_reserve=max(0, row.in_reserve - 1))
+        case _:
+            return msgspec.structs.replace(row, in_reserve=row.in_reserve + 1)
+
+
 def _sender(scope: str, row: SenderRow, fact: Fact, at: datetime) -> SenderRow:
     match fact:
         case SignCounted():
@@ -205,6 +229,10 @@ def _sender(scope: str, row: SenderRow, fact: Fact, at: datetime) -> SenderRow:
             )
         case MailboxWarmed():
             return msgspec.structs.replace(row, warmed=True, cap=0)
+        case RestBegan():
+            return msgspec.structs.replace(row, rests_until=fact.until)
+        case ReserveChanged():
+            return msgspec.structs.replace(row, reserve=fact.now == "reserve")
         case _:
             raise ValueError(f"{type(fact).__name__} changes no sender")
 

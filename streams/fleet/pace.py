@@ -33,6 +33,11 @@ def local_day(at: datetime, pace: Pace) -> str:
     return at.astimezone(zone(pace.time_zone)).strftime("%Y-%m-%d")
 
 
+def local_hour(at: datetime, pace: Pace) -> str:
+    """Return the local hour as YYYY-MM-DDTHH and its offset, by which an hour that comes twice is told apart."""
+    return at.astimezone(zone(pace.time_zone)).strftime("%Y-%m-%dT%H%z")
+
+
 def _local_hour(at: datetime, pace: Pace, hour: int, days: int = 0) -> datetime:
     """Return `hour` o'clock on the local day of `at` (+ days), as UTC-comparable time. Hour 24 is midnight."""
     here = at.astimezone(zone(pace.time_zone))

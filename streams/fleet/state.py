@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from schemas.fleet import EVERY_BASIS, ClientDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
-from schemas.health import HealthState, Scope
+from schemas.health import HealthState, ReserveState, Scope
 from schemas.ids import ClientId, DomainName, MailboxAddress, Recipient, RouteId, SendId
-from schemas.policy import Lists, Policy, PolicyApplied, WarmUp
+from schemas.policy import Lists, Policy, PolicyApplied, Rotation, WarmUp
 from schemas.sending import BasisType, SendRequested, SendState, WaitLimit
 from streams.fleet.dns_gate import UNSEEN, GateRow
 from streams.fleet.lists import UNKNOWN_LIST, ListRow, bars
@@ -23,7 +23,12 @@ ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 TELL_AFTER = timedelta(seconds=30)
 TELL_AGAIN_AFTER = timedelta(hours=1)
 LOOK_AT_WATCHED = timedelta(minutes=15)
-BUILT_IN = Policy(version="built-in", warm_up=WarmUp(enabled=False), lists=Lists(canary_sends=0))
+BUILT_IN = Policy(
+    version="built-in",
+    warm_up=WarmUp(enabled=False),
+    rotation=Rotation(enabled=False),
+    lists=Lists(canary_sends=0),
+)
 """What leads a client whose policy was never applied: one of before there were any. All it has is in use."""
 
 
@@ -57,6 +62,17 @@ class SenderRow(msgspec.Struct, frozen=True, omit_defaults=True):
     ramp_from: str = ""  # local day at which the ramp began
     since_step: Counts = Counts()
     warmed: bool = False  # elsewhere, says a person
+    rests_until: datetime | None = None
+    reserve: bool = False
+
+
+class RosterRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was planned for a client's day, and who joined from the reserve by day (UTC), the last eight days."""
+
+    day: str = ""
+    reserve: ReserveState = "none"
+    in_reserve: int = 0
+    joined: dict[str, int] = {}
 
 
 class DomainRow(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -140,6 +156,7 @@ ROW_TYPES: dict[str, type[msgspec.Struct]] = {
     "client": ClientRow,
     "policy": PolicyRow,
     "sender": SenderRow,
+    "roster": RosterRow,
     "domain": DomainRow,
     "route": RouteRow,
     "mailbox": MailboxRow,
@@ -190,6 +207,7 @@ class FleetState:
         self.tell: list[tuple[datetime, str]] = []  # (when to say why it waits, backlog id)
         self.look_at: list[tuple[datetime, str]] = []  # (when a sender's state may end by itself, sender id)
         self.canaries: list[tuple[datetime, ClientId, str]] = []  # (end of the wait, client, list)
+        self.roster_hours: dict[ClientId, str] = {}  # the local hour in which each client's roster was looked at
         self.turn = 0  # which client is first at the next tick
         for key, row in rows.all():
             self._rows[key] = row
@@ -242,6 +260,24 @@ class FleetState:
         """The sender's row; one of whom nothing is known is active."""
         row = self._rows.get(sender_key(scope, client, name))
         return row if isinstance(row, SenderRow) else UNKNOWN_SENDER
+
+    def roster_of(self, client: ClientId) -> RosterRow:
+        """The client's roster as it was planned last."""
+        row = self._rows.get(("roster", client))
+        return row if isinstance(row, RosterRow) else RosterRow()
+
+    def mailboxes_of(self, client: ClientId) -> list[MailboxRow]:
+        """The client's mailboxes that are declared."""
+        rows = (self.mailbox(name) for name in self._names[client])
+        return [row for row in rows if row is not None and row.declared.active]
+
+    def due(self, client: ClientId, at: datetime) -> int:
+        """How many of the client's sends wait for nothing but their turn, wherever they stand in the queue."""
+        queue = self._sends[client]
+        places = [place for heap in (*queue.due.values(), *queue.sticky.values()) for place in heap]
+        places += [place for _, place in queue.later]
+        rows = {place.id: row for place in places if (row := self.waits(place.id)) is not None}
+        return sum(row.not_before <= at < row.request.expires_at for row in rows.values() if row.request is not None)
 
     def domain(self, client: ClientId, domain: DomainName) -> DomainRow | None:
         """The domain's row."""
@@ -385,13 +421,18 @@ class FleetState:
     def _index_sender(self, id_: str, before: msgspec.Struct | None, row: SenderRow) -> None:
         """Look again at those whom a change of state concerns, and at the sender when its state may end by itself."""
         known = before if isinstance(before, SenderRow) else UNKNOWN_SENDER
+        if known.rests_until != row.rests_until or known.reserve != row.reserve:
+            self._look_again_at(id_)
         if (known.state, known.since) == (row.state, row.since):
             return  # only counts changed
-        scope, client, name = split_sender(id_)
         if row.state == "unhealthy" and row.until is not None:
             heapq.heappush(self.look_at, (row.until, id_))
         elif row.state == "watched" and row.since is not None:
             heapq.heappush(self.look_at, (row.since + LOOK_AT_WATCHED, id_))
+        self._look_again_at(id_)
+
+    def _look_again_at(self, id_: str) -> None:
+        scope, client, name = split_sender(id_)
         if scope == "mailbox":
             self._look_again([MailboxAddress(name)])
         elif scope in ("domain", "client"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas.fleet import MailboxWarmed
 from schemas.health import SignCounted, WarmUpStepped
 from schemas.ids import MailboxAddress
-from schemas.policy import Lists, Policy, PolicyApplied, WarmUp
+from schemas.policy import Lists, Policy, PolicyApplied, Rotation, WarmUp
 from schemas.sending import (
     Carried,
     SendAdmitted,
@@ -53,7 +53,7 @@ CARRIED = Carried(ANNA, OWN)
 
 def new_fleet(*boxes: MailboxAddress, rules: WarmUp = RULES, quota: int = 50) -> Ledger:
     """A client led by a policy, with mailboxes of whom nothing is known."""
-    policy = Policy(version="test", warm_up=rules, lists=Lists(canary_sends=0))
+    policy = Policy(version="test", warm_up=rules, rotation=Rotation(enabled=False), lists=Lists(canary_sends=0))
     led = Ledger(FleetMind()).given(client(), PolicyApplied(ACME, policy, "lena"), route(), domain())
     return led.given(*(mailbox(box, quota) for box in boxes or (ANNA,)))
 

@@ -1,0 +1,73 @@
+"""How a client's mailboxes stand today: what each can carry, who is warm, well, resting or in reserve."""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from schemas.ids import ClientId, DomainName, MailboxAddress
+from schemas.policy import Policy
+from streams.fleet.health import allowed
+from streams.fleet.organisation import organisation_of
+from streams.fleet.state import FleetState, MailboxRow, SenderRow, domain_of
+from streams.fleet.warmup import cap_of, ramp_of_mailbox
+from streams.fleet.windows import Counts, since
+
+A_WEEK = timedelta(days=7)
+
+
+class Place(NamedTuple):
+    """A mailbox. `usual` is what it carries a day when it is well and at work, `today` what it can now."""
+
+    mailbox: MailboxAddress
+    domain: DomainName
+    usual: int
+    today: int
+    warm: bool  # at its target
+    well: bool  # active, its domain and client too
+    worked: bool  # it sent on an earlier day
+    resting: bool
+    in_reserve: bool
+    week: Counts
+
+
+def place_of(state: FleetState, row: MailboxRow, policy: Policy, at: datetime) -> Place:
+    """Return how a mailbox stands today."""
+    declared = row.declared
+    client, domain = declared.client, domain_of(declared.mailbox)
+    own = state.sender("mailbox", client, declared.mailbox)
+    wide = [state.sender("domain", client, name) for name in dict.fromkeys((domain, organisation_of(domain)))]
+    usual, warm = declared.daily_quota, True
+    if policy.warm_up.enabled:
+        ramp = ramp_of_mailbox(policy.warm_up, declared.daily_quota)
+        usual = cap_of(own, ramp) if own.cap else ramp.start
+        warm = usual >= ramp.target
+    senders = [own, *wide, state.sender("client", client, "")]
+    resting = any(rests(sender, at) for sender in (own, *wide))
+    today = min(allowed(usual, sender, policy.health) for sender in senders)
+    days = sorted(day for day, count in row.used.items() if count)
+    return Place(
+        declared.mailbox,
+        domain,
+        usual,
+        0 if resting else min(today, policy.reserve.trickle_per_day) if own.reserve else today,
+        warm,
+        all(sender.state == "active" for sender in senders),
+        bool(days),
+        resting,
+        own.reserve,
+        since(own.buckets, at - A_WEEK),
+    )
+
+
+def rests(sender: SenderRow, at: datetime) -> bool:
+    """Whether the sender rests."""
+    return sender.rests_until is not None and at < sender.rests_until
+
+
+def demand_of(state: FleetState, client: ClientId, day: str, at: datetime) -> int:
+    """Return the mails that the client wants on a day: what was asked for today so far, or on one of the last days."""
+    used: dict[str, int] = {}
+    for row in state.mailboxes_of(client):
+        for one, count in row.used.items():
+            used[one] = used.get(one, 0) + count
+    earlier = max((count for one, count in used.items() if one < day), default=0)
+    return max(earlier, used.get(day, 0) + state.due(client, at))
