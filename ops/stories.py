@@ -28,6 +28,15 @@ select changed_at, list_id, state, until, rule, policy, numerator, denominator, 
 where (client, 'client', client) in (select * from unnest(%(clients)s::text[], %(scopes)s::text[], %(names)s::text[]))
     and state <> 'cleared' order by changed_at desc limit 20
 """
+_RESTS = """
+select from_at, scope, name, until, rule, said from rests
+where (client, scope, name) in (select * from unnest(%s::text[], %s::text[], %s::text[])) order by from_at desc limit 20
+"""
+_MOVES = """
+select decided_at, mailbox, goes_to, rule, said from reserve_moves
+where (client, 'mailbox', mailbox) in (select * from unnest(%s::text[], %s::text[], %s::text[]))
+order by decided_at desc limit 20
+"""
 _MAILBOX = "select client, domain, routes from mailboxes where mailbox = %s"
 _DOMAIN = "select client from domains where domain = %s"
 _ROUTE = "select client, route from routes where client || '/' || route = %s"
@@ -64,6 +73,8 @@ def story(connection: Any, senders: list[Sender]) -> list[dict[str, Any]]:
     for row in connection.execute(_GATES, named):
         told += _of_gate(*row)
     told += [{"at": row[0], "what": _of_list(*row[1:])} for row in connection.execute(_LISTS, named)]
+    told += [{"at": row[0], "what": _of_rest(*row[1:])} for row in connection.execute(_RESTS, columns)]
+    told += [{"at": row[0], "what": _of_move(*row[1:])} for row in connection.execute(_MOVES, columns)]
     return sorted(told, key=lambda line: line["at"], reverse=True)
 
 
@@ -117,3 +128,13 @@ def _of_list(
     if state == "canary":
         return f"list {list_id} waits for bounces of its first sends until {until:%Y-%m-%d %H:%M %Z}. {counted}"
     return f"list {list_id} had bad signs before its first sends were out"
+
+
+def _of_rest(scope: str, name: str, until: Any, rule: str, said: str) -> str:
+    ends = f"{scope} {name} rests until {until:%Y-%m-%d %H:%M %Z}: {rule}. It finishes its threads meanwhile"
+    return f"{ends}; {said}" if said else ends
+
+
+def _of_move(mailbox: str, goes_to: str, rule: str, said: str) -> str:
+    where = "goes into the reserve, with a trickle of mail" if goes_to == "reserve" else "joins from the reserve"
+    return f"mailbox {mailbox} {where}: {rule}. {said}".rstrip(". ")

@@ -54,7 +54,7 @@ def project(fact: Fact, place: Place) -> Iterable[Statement]:
         case WarmUpStepped():
             named = {"client": fact.client, "scope": fact.scope, "name": fact.name, "day": fact.day}
             caps = {"was": fact.was, "now": fact.now, "anew": fact.anew}
-            yield _STEP, named | caps | _evidence(fact.evidence) | _place(place)
+            yield _STEP, named | caps | evidence_values(fact.evidence) | place_values(place)
         case AlertRaised():
             told = {"severity": fact.severity, "title": fact.title, "detail": fact.detail, "runbook": fact.runbook}
             yield _RAISE, told | {"client": fact.client, "alert": fact.alert, "at": place.at}
@@ -65,7 +65,7 @@ def project(fact: Fact, place: Place) -> Iterable[Statement]:
 def _changed(fact: HealthChanged, place: Place) -> Iterable[Statement]:
     values: dict[str, object] = {"client": fact.client, "scope": fact.scope, "name": fact.name or fact.client}
     values |= {"state": fact.now, "until": fact.until, "then": fact.then, "share": fact.share}
-    values |= _evidence(fact.evidence) | _place(place)
+    values |= evidence_values(fact.evidence) | place_values(place)
     yield _END, values
     yield _BEGIN, values
     out = fact.now == "unhealthy"
@@ -76,7 +76,8 @@ def _changed(fact: HealthChanged, place: Place) -> Iterable[Statement]:
         yield _DOMAIN, values
 
 
-def _evidence(why: Evidence) -> dict[str, object]:
+def evidence_values(why: Evidence) -> dict[str, object]:
+    """Return the values of an evidence's columns."""
     return {
         "rule": why.rule,
         "policy": why.policy,
@@ -88,5 +89,6 @@ def _evidence(why: Evidence) -> dict[str, object]:
     }
 
 
-def _place(place: Place) -> dict[str, object]:
+def place_values(place: Place) -> dict[str, object]:
+    """Return the values of the columns that say where a fact stands."""
     return {"partition": place.partition, "seq": place.seq, "n": place.n, "at": place.at}

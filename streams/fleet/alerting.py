@@ -100,7 +100,7 @@ def _of_gate(fact: GateClosed | GateOpened) -> Fact:
         return AlertResolved(fact.client, name, fact.evidence.rule)
     way = f" over route {fact.route}" if fact.route else ""
     title = f"domain {fact.domain} sends nothing{way}: {fact.evidence.rule}"
-    return AlertRaised(fact.client, name, "critical", title, f"{fact.fix}. {fact.evidence.said}", "dns-gate")
+    return AlertRaised(fact.client, name, "critical", title, f"{fact.fix}. {fact.evidence.said}", "dns_gate")
 
 
 def _of_list(fact: ListChanged) -> list[Fact]:
@@ -108,7 +108,7 @@ def _of_list(fact: ListChanged) -> list[Fact]:
     if fact.now == "held":
         title = f"list {fact.list_id} of {fact.client} is held: {fact.evidence.rule}"
         detail = f"{numbers(fact.evidence)} It goes on by `mailfleet release-list {fact.client} {fact.list_id}`."
-        return [AlertRaised(fact.client, name, "warning", title, detail, "list-held")]
+        return [AlertRaised(fact.client, name, "warning", title, detail, "list_held")]
     return [AlertResolved(fact.client, name, fact.evidence.rule)] if fact.was == "held" else []
 
 
