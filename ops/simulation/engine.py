@@ -192,14 +192,14 @@ class Simulation:
         return dict(wish.special).get(list_id, wish.quality)
 
     def _top_up(self) -> None:
-        """Ask for what the next hour can carry: upstream holds back what cannot be sent yet."""
+        """Ask for what can be carried until the next time: upstream holds back what cannot be sent yet."""
         day = (self.now - self.scenario.begin).days
         for client in self._clients():
             wish = self.scenario.wishes.get(client.client, Wish())
             if any(first <= day < end for first, end in wish.off):
                 continue
             hours = max(1, client.pace.hour_to - client.pace.hour_from)
-            wanted = self._per_day(client.client, wish) / hours
+            wanted = self._per_day(client.client, wish) * TOPPED_UP_EVERY / timedelta(hours=hours)
             for _ in range(round(wanted) - self._waiting[client.client]):
                 self._ask(client, wish)
 

@@ -99,7 +99,7 @@ def judge(scope: Scope, buckets: Buckets, rules: Health, at: datetime) -> Findin
     found = [
         _complaints(scope, long, rules, days),
         _bounces(scope, long, rules, days),
-        _bounces(scope, short, rules, f"last {rules.window_sends} sends"),
+        _lately(scope, short, rules),
         _blocks(scope, hour, rules),
         _deferrals(scope, hour, rules),
     ]
@@ -137,6 +137,12 @@ def _bounces(scope: Scope, counts: Counts, rules: Health, window: str) -> Findin
         limit, share = rules.bounce_rate_watch, rules.watched_share
         return Finding("watched", "hard bounce rate", window, bounces, sends, limit, share=share)
     return None
+
+
+def _lately(scope: Scope, counts: Counts, rules: Health) -> Finding | None:
+    """The last sends show a bad list at once. Of many mailboxes' mail they are too few to watch for less than that."""
+    found = _bounces(scope, counts, rules, f"last {rules.window_sends} sends")
+    return found if found is None or scope == "mailbox" or found.state == "unhealthy" else None
 
 
 def _blocks(scope: Scope, hour: Counts, rules: Health) -> Finding | None:
@@ -177,7 +183,8 @@ def _in_probation(scope: Scope, counts: Counts, rules: Health) -> Finding | Heal
     if counts.hard_bounces > 1:
         bounces = counts.hard_bounces
         return Finding("unhealthy", "hard bounces in probation", "since it began", bounces, 0, 2, rules.out_hours)
-    return "active" if counts.delivered >= good_ones(scope, rules) else "probation"
+    good = min(counts.accepted, counts.delivered)  # what arrives now may have left long before
+    return "active" if good >= good_ones(scope, rules) else "probation"
 
 
 def good_ones(scope: Scope, rules: Health) -> int:

@@ -250,7 +250,7 @@ def test_a_closed_gate_wakes_a_person_with_the_record_to_set_and_its_end_is_told
     assert (raised.alert, raised.severity, raised.runbook) == (
         "dns_gate/acme/acme.test/own/spf",
         "critical",
-        "dns-gate",
+        "dns_gate",
     )
     assert raised.detail == f"{FIX}. it is missing"
     gates(story, saw("good", 2))

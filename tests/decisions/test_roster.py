@@ -7,14 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ops.simulation.engine import Scenario, Simulation, Wish, declared_fleet
+from schemas.fleet import MailboxDeclared, MailboxWarmed
 from schemas.health import AlertRaised, AlertResolved, CapacityPlanned, HealthChanged, ReserveChanged, RestBegan
 from schemas.ids import ClientId, DomainName, MailboxAddress
-from schemas.policy import Policy, Reserve, Rotation, WarmUp
+from schemas.policy import Lists, Policy, PolicyApplied, Reserve, Rotation, WarmUp
 from schemas.registry import Fact
 from streams.fleet import reserve, rotation
+from streams.fleet.alerting import alerts
 from streams.fleet.places import Place
 from streams.fleet.state import RosterRow
 from streams.fleet.windows import Counts
+from tests.decisions.fleet_story import FleetStory
 
 ACME = ClientId("acme")
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
@@ -177,10 +181,6 @@ def test_a_person_is_told_days_before_the_reserve_is_gone_and_when_the_next_are_
 
 
 def test_over_a_month_rests_reserve_and_alerts_are_decided_once_each_and_kept() -> None:
-    from ops.simulation.engine import Scenario, Simulation, Wish, declared_fleet
-    from schemas.fleet import MailboxDeclared, MailboxWarmed
-    from schemas.policy import PolicyApplied
-
     client = ClientId("client0")
     facts: list[Fact] = list(declared_fleet(60, 3, 1))
     facts += [MailboxWarmed(client, f.mailbox, NOW, "before") for f in facts if isinstance(f, MailboxDeclared)]
@@ -190,11 +190,11 @@ def test_over_a_month_rests_reserve_and_alerts_are_decided_once_each_and_kept() 
         warm_up=warm_up,
         rotation=Rotation(rest_share=0.2, capacity_floor_share=0.6),
         reserve=Reserve(share=0.1, trickle_per_day=4),
+        lists=Lists(canary_sends=0),
     )
     facts.insert(1, PolicyApplied(client, rules, "lena"))
     monday = datetime(2026, 3, 2, tzinfo=UTC)
     simulation = Simulation(Scenario(tuple(facts), monday, 14, wishes={client: Wish(share_of_quota=0.6)}))
-    floors: list[tuple[int, int]] = []
     for _ in simulation.run():
         pass
     rests = [(at, fact) for at, fact in simulation.decided if isinstance(fact, RestBegan)]
@@ -202,17 +202,13 @@ def test_over_a_month_rests_reserve_and_alerts_are_decided_once_each_and_kept() 
     assert len(rests) >= 8
     days = [fact for _, fact in simulation.decided if isinstance(fact, CapacityPlanned)]
     assert len({fact.day for fact in days}) == 14
-    floors = [(fact.capacity, fact.demand) for fact in days]
-    assert all(capacity >= 0.6 * 54 * 30 for capacity, _ in floors[2:])
+    assert all(fact.evidence.numerator >= fact.evidence.threshold >= 972 for _, fact in rests), "0.6 of 54 × 30"
     moves = Counter(fact.now for _, fact in simulation.decided if isinstance(fact, ReserveChanged))
     assert moves["reserve"] >= 6
     assert not [fact for _, fact in simulation.decided if isinstance(fact, HealthChanged) and fact.scope == "client"]
 
 
 def test_the_same_state_of_the_reserve_wakes_nobody_twice() -> None:
-    from streams.fleet.alerting import alerts
-    from tests.decisions.fleet_story import FleetStory
-
     story = FleetStory()
     story.fleet("acme", 1)
     low = planned(fleet(1, 1), 100_000)
