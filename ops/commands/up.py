@@ -65,7 +65,7 @@ def up(workers: int, replicas: int) -> None:
         stack = Stack(found, HOME / "logs")
         _write_running(found)
         try:
-            for role in ("intake", "projector"):
+            for role in ("intake", "projector", "mail"):
                 stack.add(role, role)
             for number in range(1, workers + 1):
                 for role in ("delivery", "fleet"):
