@@ -495,6 +495,13 @@ def test_the_imap_host_follows_from_the_routes(routes: list[RouteDeclared], host
     assert all((a.port, a.username, a.ca_file_ref) == (993, "anna@firm.test", "file:ca") for a in found)
 
 
+def test_a_bounce_mailbox_that_clients_share_is_nobodys() -> None:
+    box = BounceMailbox(MailboxAddress("b@bounces.test"), "mx1", "file:x")
+    clients = [ClientDeclared(ClientId(name), (), "x", Pace(), bounce_mailbox=box) for name in ("acme", "birch")]
+    assert [(a.mailbox, a.client) for a in accounts(clients)] == [("b@bounces.test", "")]
+    assert [a.client for a in accounts(clients[:1])] == ["acme"]
+
+
 def test_watched_mailboxes_are_bounded_and_those_for_bounces_come_first() -> None:
     known = [
         Account(MailboxAddress(f"{n}@firm.test"), ACME, f"host{n % 3}", "", "", bounces_only=n == 29) for n in range(30)

@@ -64,7 +64,7 @@ def test_only_pages_for_people_are_reachable_and_those_on_loopback_alone() -> No
 def test_prometheus_asks_every_process_where_it_answers() -> None:
     config = yaml.safe_load((ROOT / "ops" / "prometheus" / "prometheus.yml").read_text("utf-8"))
     (job,) = config["scrape_configs"]
-    assert set(job["static_configs"][0]["targets"]) == {f"{role}:9400" for role in ROLES}
+    assert set(job["static_configs"][0]["targets"]) == {f"{role}:9400" for role in PROCESSES}
 
 
 def test_volumes_are_declared() -> None:
