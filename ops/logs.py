@@ -53,7 +53,7 @@ def set_up(process: str, level: str, form: Literal["json", "text"]) -> None:
     handler.setFormatter(JsonFormatter(process) if form == "json" else TextFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in WIRE:
-        logging.getLogger(name).setLevel(logging.INFO)
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
 
 
 def quiet_libraries() -> None:

@@ -79,9 +79,9 @@ def accounts(facts: Iterable[Fact]) -> list[Account]:
         if isinstance(f, ClientDeclared) and f.active and f.bounce_mailbox is not None
     ]
     found = {account.mailbox: account for account in bounces}
-    for account in bounces:
-        if account.client != found[account.mailbox].client:  # several clients share it: only a token says whose it is
-            found[account.mailbox] = replace(found[account.mailbox], client=ClientId(""))
+    for shared in bounces:
+        if shared.client != found[shared.mailbox].client:  # several clients share it: only a token says whose it is
+            found[shared.mailbox] = replace(shared, client=ClientId(""))
     for box in sorted(boxes, key=lambda box: box.mailbox):
         account = next((a for r in box.routes if (a := _account(box, ways.get((box.client, r)))) is not None), None)
         if account is not None:
