@@ -40,7 +40,7 @@ T = TypeVar("T")
 LOOK_BACK = timedelta(days=90)
 """How old a message may be that a first look reads: what came before we sent is no report of ours."""
 TOLD_EVERY = timedelta(days=1)
-BATCH = 16
+BATCH = 8  # of at most 256 kB each, on every line: the bound of the memory
 TRANSIENT = 3  # failures of the network in a row before people are told
 GIVEN_UP = 5  # tries for one message
 API_PROVIDERS = ("ses", "mailgun")
@@ -99,13 +99,14 @@ def _account(box: MailboxDeclared, way: RouteDeclared | None) -> Account | None:
         return None
     if way.provider in API_PROVIDERS and not way.options.get("secret_ref"):
         return None  # the mailbox's secret is the provider's key then, and no mail server's business
+    port = way.options.get("imap_port", "993")
     return Account(
         box.mailbox,
         box.client,
         host,
         box.username or box.mailbox,
         box.secret_ref,
-        int(way.options.get("imap_port", "993")),
+        int(port) if port.isdecimal() else 0,  # nobody listens at 0: people are told
         way.options.get("imap_ca_file_ref") or way.ca_file_ref,
         way.options.get("imap_after_reading", ""),
     )
