@@ -59,7 +59,7 @@ class Plan:
     per_host: int = 16
     watched: int = 16
     watched_per_host: int = 8
-    watch_s: float = 240.0
+    watch_s: float = 30.0  # of IDLE before a look: the longest that mail goes unheard
     call_s: float = 180.0  # for one step at a server, however slowly it drips
     retry_s: float = 60.0
     longest_wait_s: float = 1_800.0
