@@ -133,8 +133,8 @@ class Inbox:
     def wait(self, seconds: float) -> bool:
         """Wait until the server tells of something, at most so long; False at once when it does not offer to.
 
-        What comes just as IDLE begins may go unheard: it lies in the library's buffer, where `idle_check` does not look,
-        or the server (Dovecot 2.3) counts it as told. So whoever waits looks afterwards, and does not wait long.
+        What comes just as IDLE begins may go unheard: it lies in the library's buffer, where `idle_check` does not
+        look, or the server (Dovecot 2.3) counts it as told. So whoever waits looks afterwards, and does not wait long.
         """
         with self._told():
             client = self._on()

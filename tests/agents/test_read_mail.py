@@ -428,14 +428,14 @@ async def test_new_mail_wakes_a_watched_mailbox(world: World) -> None:
     world.declare(client)
     world.fleet(other)
     took: list[float] = []
-    async with world.reading(plan(watched=1, watch_s=10.0)):
+    async with world.reading(plan(watched=1, watch_s=4.0)):
         await world.until(lambda: world.positions(bounces) and world.positions(other), "both were looked at")
         for count in (1, 2, 3):
             began = time.monotonic()
             world.deliver(bounces, dsn(to=f"b+{TOKEN}@bounces.firm.test"))
             await world.until(partial(world.is_read_to, bounces, count), f"bounce {count} is read")
             took.append(time.monotonic() - began)
-    assert min(took) < 5.0, "one may come just as IDLE begins, not all"
+    assert min(took) < 3.0, "one may come just as IDLE begins, not all"
     assert kinds(world) == ["bounce"] * 3
 
 
