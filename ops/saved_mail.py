@@ -9,7 +9,7 @@ from pathlib import Path
 
 from adapters.reports.mime import Letter, read
 from adapters.reports.quoted import ADDRESS
-from ops.classified import messages
+from ops.classified import files_of, messages
 from ops.fleet_plan import append
 from schemas.fleet import ClientDeclared, MailboxDeclared
 from schemas.ids import ClientId, MailboxAddress
@@ -29,18 +29,18 @@ def read_saved(
     mailbox: str = "",
     read_one: Callable[[], None] = lambda: None,
 ) -> list[tuple[str, Found]]:
-    """Return (name, report) of everything in files, mbox files and folders.
+    """Return (name, report) of everything in files, mbox files, folders and Maildirs.
 
     A message is taken to lie in `mailbox`, else in the one of the known mailboxes that it came to; without either only
     its token finds the send.
     """
     found: list[tuple[str, Found]] = []
-    for path in paths:
-        for name, raw in messages(path):
+    for file in (file for path in paths for file in files_of(path)):
+        for raw in messages(file):
             letter = read(raw)
             box = mailbox or _came_to(letter, known)
             place = _place(raw, letter, MailboxAddress(box), known.get(MailboxAddress(box), ClientId("")))
-            found += [(name, report) for report in reports_in(raw, place, fleet_key)]
+            found += [(str(file), report) for report in reports_in(raw, place, fleet_key)]
             read_one()
     return found
 

@@ -52,6 +52,7 @@ class Account:
     ca_file_ref: str = ""
     after_reading: str = ""
     bounces_only: bool = False
+    auth: str = ""  # "xoauth2": the secret is an access token, as for the route (adapters/mail/smtp_session.py)
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,9 @@ class Inbox:
 
     def _log_in(self, client: IMAPClient, secret: str) -> None:
         user = self._account.username or self._account.mailbox
-        if secret.isascii():
+        if self._account.auth == "xoauth2":
+            client.oauth2_login(user, secret)
+        elif secret.isascii():
             client.login(user, secret)
         else:
             client.plain_login(user, secret)  # LOGIN takes no other letters (RFC 3501 9)

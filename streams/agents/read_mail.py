@@ -109,6 +109,7 @@ def _account(box: MailboxDeclared, way: RouteDeclared | None) -> Account | None:
         int(port) if port.isdecimal() else 0,  # nobody listens at 0: people are told
         way.options.get("imap_ca_file_ref") or way.ca_file_ref,
         way.options.get("imap_after_reading", ""),
+        auth=way.options.get("auth", ""),
     )
 
 

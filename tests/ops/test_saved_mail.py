@@ -30,7 +30,7 @@ def pile(tmp_path: Path) -> Path:
 
 
 def named(pile: Path, found: list[tuple[str, Found]]) -> dict[str, Found]:
-    """Return the reports by file."""
+    """Return the last report of each file."""
     return {str(Path(name).relative_to(pile)): report for name, report in found}
 
 
