@@ -106,8 +106,10 @@ def build(request: SendRequest, sender: Sender, who: Identity, date: datetime) -
         ("Date", format_datetime(date)),
         ("Message-ID", who.message_id),
     ]
+    ways = [url, unsubscribe_mailto(sender, who.token)]
+    if any(ways):
+        headers.append(("List-Unsubscribe", ", ".join(f"<{way}>" for way in ways if way)))
     if url:
-        headers.append(("List-Unsubscribe", f"<{url}>"))
         headers.append(("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"))
     headers.extend((name, _words(value)) for name, value in request.headers.items())
     body = EmailMessage(policy=POLICY)
@@ -120,6 +122,12 @@ def build(request: SendRequest, sender: Sender, who: Identity, date: datetime) -
 def envelope_sender(sender: Sender, token: str) -> str:
     """Return the envelope sender: VERP with the token where a bounce domain is ours, else the mailbox."""
     return f"b+{token}@{sender.bounce_domain}" if sender.bounce_domain else sender.mailbox
+
+
+def unsubscribe_mailto(sender: Sender, token: str) -> str:
+    """Return the mailto URI that unsubscribes (RFC 2369 3.2), or "" when nobody reads such mail."""
+    local, _, domain = sender.unsubscribe_mailto.rpartition("@")
+    return f"mailto:{local}+{token}@{domain}?subject=unsubscribe" if local else ""
 
 
 def envelope_recipient(address: str) -> str:

@@ -16,6 +16,7 @@ from ops.commands import (
     doctor,
     fleet,
     log,
+    read_mail,
     routes,
     senders,
     sends,
@@ -87,6 +88,7 @@ for command in (
     classify.classify,
     simulate.simulate,
     cost.cost,
+    read_mail.read_mail,
 ):
     cli.add_command(command)
 

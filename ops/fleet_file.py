@@ -17,6 +17,7 @@ from ops.fleet_policy import read_policy
 from schemas.fleet import (
     EVERY_BASIS,
     WITH_CONSENT,
+    BounceMailbox,
     ClientDeclared,
     DomainDeclared,
     MailboxDeclared,
@@ -28,6 +29,8 @@ from schemas.policy import Policy, PolicyApplied
 from schemas.registry import Fact
 from schemas.requests import is_id
 from schemas.sending import BasisType
+from streams.agents.mail_reports import BOUNCES
+from streams.agents.read_mail import API_PROVIDERS
 from streams.delivery.identity import AddressInvalid, normalise
 from streams.fleet.organisation import organisation_of
 from streams.fleet.pace import ZoneUnknown, zone
@@ -35,6 +38,7 @@ from streams.fleet.pace import ZoneUnknown, zone
 Declared = ClientDeclared | PolicyApplied | DomainDeclared | RouteDeclared | MailboxDeclared
 CONSENT_ONLY = ("ses", "mailgun")
 """Amazon's and Sinch's policies forbid mail that nobody asked for (AWS SES FAQ on enforcement; Sinch AUP 1b-1d)."""
+_AFTER_READING = re.compile(r"|seen|move:[^/\r\n]+")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 CSV_COLUMNS = ("client", "mailbox", "daily_quota", "routes", "secret", "name", "username")
 
@@ -81,11 +85,23 @@ class _Mailboxes(msgspec.Struct, forbid_unknown_fields=True):
     display_name: str = ""
 
 
+class _BounceBox(msgspec.Struct, forbid_unknown_fields=True):
+    address: str
+    host: str
+    secret: str
+    port: int = 993
+    username: str = ""
+    ca_file: str = ""
+    after_reading: str = ""
+
+
 class _Client(msgspec.Struct, forbid_unknown_fields=True):
     campaigns: list[str]
     postal_address: str
     unsubscribe_url: str = ""
     unsubscribe_from_all: bool = False
+    unsubscribe_mailto: str = ""
+    bounce_mailbox: _BounceBox | None = None
     without_consent_in: tuple[str, ...] = ("US", "GB")
     pace: dict[str, Any] = {}
     policy: dict[str, Any] = {}
@@ -236,7 +252,75 @@ class _Reading:
             client.unsubscribe_url,
             tuple(country.upper() for country in client.without_consent_in),
             unsubscribe_from_all=client.unsubscribe_from_all,
+            bounce_mailbox=self._bounce_box(where, client.bounce_mailbox),
+            unsubscribe_mailto=self._mailto(where, client),
         )
+
+    def _bounce_box(self, where: str, box: _BounceBox | None) -> BounceMailbox | None:
+        if box is None:
+            return None
+        where = f"{where}, bounce_mailbox"
+        self._address(where, box.address)
+        if not _is_secret_ref(box.secret):
+            self.wrong.append(f"{where}: secret is not of the form file:NAME or env:NAME")
+        if not 0 < box.port < 65536:
+            self.wrong.append(f"{where}: port must be within 1-65535")
+        if not _AFTER_READING.fullmatch(box.after_reading):
+            self.wrong.append(f'{where}: after_reading is "seen", "move:FOLDER" or not there')
+        return BounceMailbox(
+            MailboxAddress(box.address.lower()),
+            box.host,
+            box.secret,
+            box.port,
+            box.username,
+            f"file:{box.ca_file}" if box.ca_file else "",
+            box.after_reading,
+        )
+
+    def _mailto(self, where: str, client: _Client) -> str:
+        """The address is one whose mail is read: of the bounce mailbox's domain, or a mailbox of the client's."""
+        address = client.unsubscribe_mailto.lower()
+        if not address:
+            return ""
+        self._address(f"{where}, unsubscribe_mailto", address)
+        domain = address.rpartition("@")[2]
+        names = [d if isinstance(d, str) else d.name for d in client.domains]
+        box = client.bounce_mailbox
+        if domain not in map(str.lower, names) and (box is None or domain != box.address.lower().rpartition("@")[2]):
+            self.wrong.append(
+                f"{where}: unsubscribe_mailto {address} is neither at a domain of the client nor at that of its "
+                "bounce_mailbox: nobody would read it"
+            )
+        local = address.rpartition("@")[0]
+        if "+" in local or local == BOUNCES:
+            self.wrong.append(f"{where}: unsubscribe_mailto {address}: a name that is not b, without a plus sign")
+        return address
+
+    def _address(self, where: str, address: str) -> None:
+        try:
+            normalise(address)
+        except AddressInvalid as error:
+            self.wrong.append(f"{where}: {error}")
+
+    def _reading(self, where: str, way: _Way, client: _Client) -> None:
+        """What the options of a route say about the mail that comes back."""
+        options = way.options
+        port = options.get("imap_port", "993")
+        if not port.isdecimal() or not 0 < int(port) < 65536:
+            self.wrong.append(f"{where}: imap_port must be within 1-65535")
+        if not _AFTER_READING.fullmatch(options.get("imap_after_reading", "")):
+            self.wrong.append(f'{where}: imap_after_reading is "seen", "move:FOLDER" or not there')
+        if way.provider in API_PROVIDERS and options.get("imap_host") and not options.get("secret_ref"):
+            self.wrong.append(
+                f"{where}: with imap_host, the provider's key is named by the option secret_ref: the secret of a "
+                "mailbox is its IMAP password"
+            )
+        if not options.get("bounce_domain"):
+            return
+        if way.provider != "smtp":
+            self.wrong.append(f"{where}: bounce_domain is for smtp routes; {way.provider} has a return path of its own")
+        if client.bounce_mailbox is None:
+            self.wrong.append(f"{where}: with bounce_domain the client needs a bounce_mailbox that is read")
 
     def _pace(self, where: str, values: dict[str, Any]) -> Pace:
         try:
@@ -283,6 +367,7 @@ class _Reading:
             self.wrong.append(f'{where}: tls = "none" would send passwords in clear; only a loopback host may have it')
         if way.max_connections < 1 or not 0 <= way.port < 65536:
             self.wrong.append(f"{where}: max_connections must be at least 1 and port within 0-65535")
+        self._reading(where, way, self._file.clients[client])
         if not all(map(is_ip, way.options.get("dns_ips", "").split())):
             self.wrong.append(f"{where}: dns_ips must be addresses with spaces between")
         part = 1.0 if share is None else share.share_percent / 100
@@ -377,9 +462,7 @@ class _Reading:
             self.wrong.append(f"{where}: domain {domain_name} is not among the client's domains")
         if box.daily_quota < 0:
             self.wrong.append(f"{where}: daily_quota {box.daily_quota} is negative")
-        if box.secret and not re.fullmatch(
-            r"(file|env):[^/]+", box.secret
-        ):  # a password here would stand in Kafka for ever
+        if box.secret and not _is_secret_ref(box.secret):
             self.wrong.append(f"{where}: secret is not of the form file:NAME or env:NAME")
         for route in box.routes:
             if route not in routes.get(box.client, {route}):
@@ -396,6 +479,11 @@ class _Reading:
             username=box.username,
             secret_ref=box.secret,
         )
+
+
+def _is_secret_ref(secret: str) -> bool:
+    """A password in the file would stand in Kafka for ever."""
+    return re.fullmatch(r"(file|env):[^/]+", secret) is not None
 
 
 def _lower(domain: _Domain) -> _Domain:

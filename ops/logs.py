@@ -11,6 +11,9 @@ from adapters.interface import without_addresses
 NOISY = ("aiokafka", "faust", "mode")
 """Libraries that report as errors what they mend themselves: a leader not known yet, a coordinator not there yet."""
 
+WIRE = ("imapclient",)
+"""Libraries that log, for debugging, all that goes over the wire: mail, addresses."""
+
 
 class JsonFormatter(logging.Formatter):
     """One line of JSON for each record."""
@@ -49,6 +52,8 @@ def set_up(process: str, level: str, form: Literal["json", "text"]) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter(process) if form == "json" else TextFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in WIRE:
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
 
 
 def quiet_libraries() -> None:

@@ -1,4 +1,4 @@
-"""Runs one process of the pipeline: `python -m ops.run intake|delivery|fleet|projector|dns`.
+"""Runs one process of the pipeline: `python -m ops.run intake|delivery|fleet|projector|dns|mail`.
 
 Exit codes: 0 after SIGTERM or SIGINT, 78 (configuration) when a person must act, 1 otherwise; the
 supervisor starts anew what ends with 1.
@@ -21,10 +21,21 @@ from ops.watchdog import watch
 from projections.migrate import migrate
 from projections.projector import Projector, Source
 from schemas.entry import JournalBroken
-from schemas.topics import DEAD_LETTERS, DELIVERY_JOURNAL, DNS_OBSERVATIONS, FLEET_INPUTS, FLEET_JOURNAL, SEND_REQUESTS
+from schemas.topics import (
+    DEAD_LETTERS,
+    DELIVERY_INPUTS,
+    DELIVERY_JOURNAL,
+    DNS_OBSERVATIONS,
+    FLEET_INPUTS,
+    FLEET_JOURNAL,
+    MAIL_POSITIONS,
+    SEND_REQUESTS,
+)
 from streams.agents.intake import Intake
+from streams.agents.read_mail import MailReader
 from streams.agents.watch_dns import DnsWatcher
 from streams.app import Role, create_app, places_of, run_worker
+from streams.log.kafka import Reader, Writer
 from streams.log.topics import TopicsWrong, check
 from streams.settings import SettingMissing, Settings, from_environment
 
@@ -51,7 +62,7 @@ async def _intake(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def _projector(settings: Settings, stop: asyncio.Event) -> None:
-    wanted = {settings.topic(t): t for t in (DELIVERY_JOURNAL, FLEET_JOURNAL, DEAD_LETTERS)}
+    wanted = {settings.topic(t): t for t in (DELIVERY_JOURNAL, FLEET_JOURNAL, DEAD_LETTERS, MAIL_POSITIONS)}
     ids = await asyncio.to_thread(check, settings.connection, wanted)
     sources = [Source(name, ids[name], t.partitions, t.journal) for name, t in wanted.items()]
     await asyncio.to_thread(migrate, settings.database_url)
@@ -67,6 +78,13 @@ async def _dns(settings: Settings, stop: asyncio.Event) -> None:
     eyes = open_eyes(given.resolvers, given.blocklists, given.rdap_url, given.spamhaus_key_ref, secrets)
     watcher = DnsWatcher(settings, eyes)
     await _until(stop, watcher.run(), watcher.stop)
+
+
+async def _mail(settings: Settings, stop: asyncio.Event) -> None:
+    wanted = {settings.topic(t): t for t in (DELIVERY_INPUTS, MAIL_POSITIONS, FLEET_JOURNAL)}
+    await asyncio.to_thread(check, settings.connection, wanted)
+    mail = MailReader(settings, Reader(settings.connection), Writer(settings.connection))
+    await _until(stop, mail.run(), mail.stop)
 
 
 async def _until(stop: asyncio.Event, running: Any, end: Callable[[], None]) -> None:
@@ -90,6 +108,8 @@ async def _main(role: str, settings: Settings) -> None:
         await _projector(settings, stop)
     elif role == "dns":
         await _dns(settings, stop)
+    elif role == "mail":
+        await _mail(settings, stop)
     elif role == "delivery":
         await _worker(settings, "delivery", stop)
     else:
@@ -99,8 +119,8 @@ async def _main(role: str, settings: Settings) -> None:
 def main() -> int:
     """Run the role named on the command line."""
     role = sys.argv[1] if len(sys.argv) == 2 else ""
-    if role not in ("intake", "delivery", "fleet", "projector", "dns"):
-        print("usage: python -m ops.run intake|delivery|fleet|projector|dns", file=sys.stderr)
+    if role not in ("intake", "delivery", "fleet", "projector", "dns", "mail"):
+        print("usage: python -m ops.run intake|delivery|fleet|projector|dns|mail", file=sys.stderr)
         return 2
     try:
         settings = from_environment()

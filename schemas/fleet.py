@@ -30,6 +30,18 @@ class Pace(msgspec.Struct, frozen=True):
     company_gap_seconds: int = 900  # between two mails of one client to one company's domain; freemail is no company
 
 
+class BounceMailbox(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a client's bounces come back to when a route has a return path of its own (VERP). Read over IMAPS."""
+
+    address: MailboxAddress
+    host: str
+    secret_ref: str
+    port: int = 993
+    username: str = ""  # "" is the address
+    ca_file_ref: str = ""
+    after_reading: str = ""  # what becomes of a machine's report that was read: "" nothing, "seen", "move:FOLDER"
+
+
 class ClientDeclared(msgspec.Struct, frozen=True, omit_defaults=True):
     """A client with its campaigns, identity and pace."""
 
@@ -41,6 +53,8 @@ class ClientDeclared(msgspec.Struct, frozen=True, omit_defaults=True):
     without_consent_in: tuple[str, ...] = ("US", "GB")  # countries (ISO 3166) where legitimate interest is enough
     active: bool = True
     unsubscribe_from_all: bool = False  # whether who unsubscribes here hears from no client of the agency any more
+    bounce_mailbox: BounceMailbox | None = None
+    unsubscribe_mailto: str = ""  # who writes to it, with the token after a plus sign, is unsubscribed
 
 
 class DomainDeclared(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -32,6 +32,16 @@ DNS_FINDINGS = Counter(
     "Findings of the DNS watcher: good, broken, missing or could_not_be_checked",
     ["check", "verdict"],
 )
+MAIL_READ = Counter(
+    "mailfleet_mail_read_total",
+    "What the mail reader found in messages: bounce, complaint, reply ... or unknown, each once for each recipient",
+    ["kind"],
+)
+MAIL_FORGED = Counter("mailfleet_mail_forged_total", "Messages read that carry a token which is not ours")
+MAILBOXES_UNREADABLE = Gauge("mailfleet_mailboxes_unreadable", "Mailboxes that cannot be read: a person must look")
+MAIL_OLDEST_LOOK_SECONDS = Gauge(
+    "mailfleet_mail_oldest_look_seconds", "Seconds since the mailbox that waits longest was read to its end"
+)
 
 METRICS = (
     REQUESTS,
@@ -45,4 +55,8 @@ METRICS = (
     PROJECTED,
     PROJECTOR_WAITS,
     DNS_FINDINGS,
+    MAIL_READ,
+    MAIL_FORGED,
+    MAILBOXES_UNREADABLE,
+    MAIL_OLDEST_LOOK_SECONDS,
 )

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from schemas import dns, fleet, health, policy, reports, sending
+from schemas import dns, fleet, health, mail, policy, reports, sending
 from schemas.entry import Decided, Seen
 from schemas.envelope import Envelope, Origin, Unreadable
 
@@ -91,6 +91,8 @@ _CLASSES: tuple[type[Fact], ...] = (
     fleet.AccountTripped,
     fleet.RouteRecovered,
     dns.DomainObserved,
+    mail.MailboxRead,
+    mail.MailboxUnreadable,
     policy.PolicyApplied,
     health.SignCounted,
     health.HealthChanged,

@@ -19,6 +19,8 @@ ReportKind = Literal[
     "auto_reply",
     "challenge",  # somebody's filter asks the sender to prove something
 ]
+StrayKind = Literal[ReportKind, "unknown"]
+"""What a report that nobody can be given may be; unknown: a message that says nothing that we know."""
 ReportSource = Literal["bounce_mail", "webhook", "provider_log", "one_click", "mta_log"]
 MtaStatus = Literal["sent", "deferred", "bounced", "expired"]
 
@@ -75,7 +77,7 @@ class ReportForged(msgspec.Struct, frozen=True, omit_defaults=True):
 class ReportUncorrelated(msgspec.Struct, frozen=True, omit_defaults=True):
     """No send was found for a report: counted and shown, for a person to look at."""
 
-    kind: ReportKind
+    kind: StrayKind
     source: ReportSource
     event_id: str
     at: datetime

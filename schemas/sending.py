@@ -254,6 +254,7 @@ class Sender(msgspec.Struct, frozen=True, omit_defaults=True):
     unsubscribe_url: str = ""  # prefix that the token is appended to; "" = none
     bounce_domain: str = ""  # domain of the VERP return path; "" = the mailbox itself is envelope sender
     unsubscribe_from_all: bool = False  # whether who unsubscribes here hears from no client of the agency any more
+    unsubscribe_mailto: str = ""  # address whose local part the token is added to after a plus sign; "" = none
 
 
 class SendAssigned(msgspec.Struct, frozen=True, omit_defaults=True):

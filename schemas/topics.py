@@ -35,6 +35,7 @@ class Topic:
     broker_time: bool = False
     journal: bool = False
     segment_ms: int | None = None
+    compacted: bool = False  # only the last record of a key has to stay; never where order or history counts
 
     def config(self, *, replicas: int = 1, flush_each_append: bool = True) -> dict[str, str]:
         """Return the Kafka topic settings (strings, as the admin protocol wants them).
@@ -43,7 +44,7 @@ class Topic:
         cache, and a power cut could otherwise undo a claim whose mail has left (design section 2).
         """
         settings = {
-            "cleanup.policy": "delete",
+            "cleanup.policy": "compact" if self.compacted else "delete",
             "retention.ms": str(-1 if self.retention_ms is None else self.retention_ms),
             "retention.bytes": "-1",
             "max.message.bytes": str(MAX_RECORD_BYTES),
@@ -169,7 +170,7 @@ FLEET_JOURNAL = Topic(
     partitions=FLEET_PARTITIONS,
     retention_ms=None,
     writers=("fleet stage",),
-    readers=("fleet stage", "projector", "verify", "fleet file", "dns watcher", "operators"),
+    readers=("fleet stage", "projector", "verify", "fleet file", "dns watcher", "operators", "mail reader"),
     broker_time=True,
     journal=True,
 )
@@ -193,6 +194,18 @@ DNS_OBSERVATIONS = Topic(
     writers=("dns watcher",),
     readers=("dns watcher",),
     facts=("domain.observed",),
+)
+MAIL_POSITIONS = Topic(
+    "mail-positions",
+    "How far each mailbox is read, and which cannot be read: the last word of each stays.",
+    key="mailbox",
+    partitions=OBSERVATION_PARTITIONS,
+    retention_ms=None,
+    writers=("mail reader",),
+    readers=("mail reader", "projector"),
+    facts=("mailbox.read", "mailbox.unreadable"),
+    compacted=True,
+    segment_ms=DAY_MS,
 )
 SEND_RESULTS = Topic(
     "send-results",
@@ -236,6 +249,7 @@ CATALOGUE: Mapping[str, Topic] = {
         FLEET_JOURNAL,
         FLEET_TICKS,
         DNS_OBSERVATIONS,
+        MAIL_POSITIONS,
         SEND_RESULTS,
         ALERTS,
         DEAD_LETTERS,

@@ -4,7 +4,7 @@ Options of a route (`{domain}` stands for the sending domain; several values wit
     dns_spf            SPF terms of which one must be there, "include:zohomail.eu" or "ip4:192.0.2.7"
     dns_ips            the addresses from which an own server sends; checked for PTR, SPF and blocklists
     dns_helo           the name that the own server says in EHLO
-    dns_return_path    the envelope sender's domain, when it is not the sending domain
+    dns_return_path    (or bounce_domain) the envelope sender's domain, when it is not the sending domain
     dns_dkim_selector  (or dkim_selector) the selector of the signature
     dns_dkim_domain    (or dkim_domain) the signature's d=, when it is not the sending domain
     dns_dkim_key_ref   (or dkim_key_ref) where our private key stands, when we or our server sign
@@ -45,7 +45,7 @@ def needs_of(domain: DomainName, way: RouteDeclared) -> Needs:
     """Return what `domain` needs for sending over this route."""
     options = {name: value.replace("{domain}", domain) for name, value in way.options.items()}
     at_provider = options.get("domain", "") if way.provider == "mailgun" else ""
-    return_path = options.get("dns_return_path") or at_provider
+    return_path = options.get("dns_return_path") or options.get("bounce_domain") or at_provider
     if not return_path and way.provider not in OWN_RETURN_PATH:
         return_path = domain
     selector = _either(options, "dkim_selector")

@@ -284,7 +284,7 @@ def _send_email(call: RouteCall, mail: Mail) -> Mapping[str, Any]:
 
 def _options(call: RouteCall) -> tuple[str, str]:
     """Return (region, endpoint URL or ""). Raises _Misset."""
-    unknown = sorted(set(call.options) - OPTIONS)
+    unknown = sorted(name for name in set(call.options) - OPTIONS if not name.startswith("imap_"))  # the mail reader's
     if unknown:
         raise _Misset(f"option {unknown[0]} is not known to ses; known are {', '.join(sorted(OPTIONS))}")
     region = call.options.get("region", "")

@@ -106,6 +106,11 @@ def imap_host(call: RouteCall) -> str:
     given = call.options.get("imap_host", "")
     if given:
         return given
-    if call.host.startswith("smtp"):
-        return "imap" + call.host.removeprefix("smtp")
+    if beside := imap_host_beside(call.host):
+        return beside
     raise _NoRecords(f"{call.host} is no SMTP host of Zoho's; name the IMAP host by the option imap_host")
+
+
+def imap_host_beside(smtp_host: str) -> str:
+    """Return the IMAP host of an SMTP host's region, or "" when it is none of Zoho's."""
+    return "imap" + smtp_host.removeprefix("smtp") if smtp_host.startswith("smtp") else ""

@@ -4,6 +4,7 @@ It says what a report says; what that means is the mind's (streams/delivery/verd
 """
 
 import re
+from itertools import islice
 
 import msgspec
 
@@ -18,6 +19,7 @@ _RETURN_PATHS = ("delivered-to", "x-original-to", "envelope-to", "x-envelope-to"
 _ANSWERS = ("in-reply-to", "references")
 _MESSAGE_ID = re.compile(r"^[ \t>]*message-id[ \t]*:\s{0,3}(<[^<>\s]{1,400}>)", re.IGNORECASE | re.MULTILINE)
 MAX_LOOK = 65_536
+MAX_TOKENS = 50
 
 
 def parse(raw: bytes) -> tuple[Finding, ...]:
@@ -50,7 +52,14 @@ def _sender(report: Report) -> str:
 
 
 def _token(report: Report) -> str:
-    """Return the send's token: of the VERP address that the report came to, else of the returned original."""
+    return next(iter(tokens(report)), "")
+
+
+def tokens(report: Report) -> tuple[str, ...]:
+    """Return what may be the send's token, likeliest first: in the address it came to, then in what it returns.
+
+    Other systems have words of the same shape: only the MAC tells ours.
+    """
     headers = report.letter.headers
     places = [
         *(value for name in _RETURN_PATHS for value in headers.get(name, ())),
@@ -59,11 +68,8 @@ def _token(report: Report) -> str:
         *(value for name in _ANSWERS for value in headers.get(name, ())),
         report.written[:MAX_LOOK],
     ]
-    for place in places:
-        found = _TOKEN.search(place)
-        if found is not None:
-            return found[0].lower()
-    return ""
+    found = (word[0].lower() for place in places for word in _TOKEN.finditer(place))
+    return tuple(dict.fromkeys(islice(found, MAX_TOKENS)))
 
 
 def _original_id(report: Report) -> str:

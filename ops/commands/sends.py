@@ -129,6 +129,9 @@ select mailbox, route, min(settled_at), max(settled_at), count(*)::int,
 from said left join good using (mailbox, route) where failed and (at is null or settled_at > at)
 group by 1, 2 order by 3, 1
 """
+_UNREADABLE = """
+select mailbox, unreadable_why, unreadable_since from mailbox_reading where unreadable_since is not null order by 1
+"""
 _CAPACITY = """
 select client, sum(mailboxes)::int, sum(mailboxes_out)::int, sum(sends_per_day)::int, sum(used_on_latest_day)::int
 from capacity group by 1 order by 1
@@ -138,7 +141,7 @@ from capacity group by 1 order by 1
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(as_json: bool) -> None:
-    """Show how many sends stand where, what came back, what waits, who is out or stopped, which logins fail."""
+    """Show where sends stand, what came back, what waits, who is out, unreadable or stopped, which logins fail."""
     with psycopg.connect(settings().database_url) as connection:
         found = {
             "sends": _rows(connection, _STATES, "client", "state", "count"),
@@ -155,6 +158,7 @@ def status(as_json: bool) -> None:
             "lists": _rows(connection, _LISTS, "client", "list", "state", "rule", "until", "since"),
             "alerts": _rows(connection, _ALERTS, "severity", "what", "since"),
             "logins that fail": failing_logins(connection),
+            "unreadable": _rows(connection, _UNREADABLE, "mailbox", "why", "since"),
             "stopped": _rows(connection, _STOPS, "scope", "name", "by", "since"),
         }
     if as_json:

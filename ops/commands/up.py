@@ -15,7 +15,7 @@ from rich.console import Console
 from ops.commands.settings import HOME, RUNNING
 from ops.embedded import EmbeddedKafka, EmbeddedPostgres
 from ops.site import make_key
-from ops.stack import Stack
+from ops.stack import BESIDE, Stack
 from projections.migrate import migrate
 from streams.app import make_topics
 from streams.settings import from_environment
@@ -65,7 +65,7 @@ def up(workers: int, replicas: int) -> None:
         stack = Stack(found, HOME / "logs")
         _write_running(found)
         try:
-            for role in ("intake", "projector"):
+            for role in ("intake", "projector", *BESIDE):
                 stack.add(role, role)
             for number in range(1, workers + 1):
                 for role in ("delivery", "fleet"):

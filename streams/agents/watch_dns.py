@@ -10,7 +10,7 @@ import logging
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from adapters.dns.look import Eyes, look_at_domain, look_at_route
@@ -18,13 +18,13 @@ from adapters.dns.needs import needs_of
 from adapters.dns.resolver import Resolver
 from schemas import registry
 from schemas.dns import DomainObserved, Finding
-from schemas.entry import counts, journal_entry
 from schemas.envelope import Unreadable, from_wire, to_wire
 from schemas.fleet import DomainDeclared, MailboxDeclared, RouteDeclared
 from schemas.ids import ClientId, DomainName, RouteId
 from schemas.metrics import DNS_FINDINGS
 from schemas.registry import Fact
 from schemas.topics import DNS_OBSERVATIONS, FLEET_INPUTS, FLEET_JOURNAL, Topic, partition_of
+from streams.agents.declared import Declarations
 from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Writer
 from streams.settings import Settings
 
@@ -86,54 +86,6 @@ async def observe(
 def doubtful(facts: Iterable[DomainObserved]) -> bool:
     """Whether another resolver should be asked: something is wrong, or was not answered by this one."""
     return any(finding.verdict != "good" for fact in facts for finding in fact.findings)
-
-
-@dataclass
-class _Place:
-    """How far one partition of the fleet's journal is read."""
-
-    offset: int = 0
-    seq: int = 0
-    last_id: str = ""
-
-
-@dataclass
-class Declarations:
-    """What is declared, followed along the fleet's journal."""
-
-    topic: str
-    reader: Reader
-    held: dict[tuple[str, ...], Fact] = field(default_factory=dict)
-    _places: list[_Place] = field(default_factory=lambda: [_Place() for _ in range(FLEET_JOURNAL.partitions)])
-
-    async def refresh(self) -> None:
-        """Read on to the journal's end. Raises LogUnreachable, JournalBroken."""
-        ends = await self.reader.ends((self.topic, p) for p in range(len(self._places)))
-        for number, place in enumerate(self._places):
-            end = ends[self.topic, number]
-            async for chunk in self.reader.read(self.topic, number, place.offset, end):
-                for record in chunk:
-                    self._take(place, record.value, f"{self.topic}/{number} offset {record.offset}")
-                    place.offset = record.offset + 1
-            place.offset = end
-
-    def _take(self, place: _Place, raw: bytes | None, where: str) -> None:
-        entry = journal_entry(raw, where)
-        if not counts(entry, place.seq, place.last_id, where):
-            return
-        place.seq, place.last_id = entry.seq, entry.id
-        for record in entry.decided:
-            if not record.type.endswith(".declared"):
-                continue
-            match fact := registry.fact_in(record):
-                case DomainDeclared():
-                    self.held["domain", fact.client, fact.domain] = fact
-                case RouteDeclared():
-                    self.held["route", fact.client, fact.route] = fact
-                case MailboxDeclared():
-                    self.held["mailbox", fact.mailbox] = fact
-                case _:
-                    pass  # a client's declaration names nothing that is looked at
 
 
 class DnsWatcher:

@@ -546,6 +546,8 @@ class _Plan:
                 owner.declared.postal_address,
                 owner.declared.unsubscribe_url,
                 unsubscribe_from_all=owner.declared.unsubscribe_from_all,
+                bounce_domain=bounce_domain_of(row, route),
+                unsubscribe_mailto=owner.declared.unsubscribe_mailto,
             ),
             call=call_of(row, route),
             not_before=not_before,
@@ -605,6 +607,11 @@ def route_limit(
     if way.ceiling_24h and rolling(row.hours, at) + held >= way.ceiling_24h * sender.share:
         return rolls_free_at(row.hours, at), "route_ceiling"
     return None
+
+
+def bounce_domain_of(row: MailboxRow, route: RouteRow) -> str:
+    """Return the domain of the return path over this route; "" when the mailbox itself is the envelope sender."""
+    return route.declared.options.get("bounce_domain", "").replace("{domain}", domain_of(row.declared.mailbox))
 
 
 def call_of(row: MailboxRow, route: RouteRow) -> RouteCall:

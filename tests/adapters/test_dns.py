@@ -646,6 +646,7 @@ def way(provider: str, host: str = "", **options: str) -> RouteDeclared:
             way("ses", region="eu-west-1", dns_return_path="m.{domain}"),
             {"return_path": "m.a.test", "return_mx": "feedback-smtp.eu-west-1.amazonses.com"},
         ),
+        (way("smtp", bounce_domain="b.{domain}"), {"return_path": "b.a.test"}),
         (way("smtp", dns_ips="192.0.2.1 nonsense 2001:db8::1"), {"ips": ("192.0.2.1", "2001:db8::1"), "key_ref": ""}),
         (way("smtp", dns_ips="192.0.2.1", dns_dkim_selector="s1"), {"key_ref": "file:dkim.a.test.s1.pem"}),
         (way("smtp", dkim_selector="s1", dkim_key_ref="file:k"), {"selector": "s1", "key_ref": "file:k"}),

@@ -308,3 +308,19 @@ def test_an_international_domain_leaves_in_ascii() -> None:
     message = parsed(raw_of(request_of(to="anna@münchen.example")))
     assert [a.addr_spec for a in message["To"].addresses] == ["anna@xn--mnchen-3ya.example"]
     assert identity(TOKEN, "bob@münchen.example").message_id == f"<{TOKEN}@xn--mnchen-3ya.example>"
+
+
+def test_the_unsubscribe_header_names_a_mailto_beside_the_url() -> None:
+    sender = msgspec.structs.replace(SENDER, unsubscribe_mailto="u@bounces.firm.test")
+    message = parsed(raw_of(request_of(), sender))
+    assert message["List-Unsubscribe"] == (
+        f"<{SENDER.unsubscribe_url}{TOKEN}>, <mailto:u+{TOKEN}@bounces.firm.test?subject=unsubscribe>"
+    )
+    assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+
+
+def test_a_mailto_alone_is_no_one_click() -> None:
+    sender = msgspec.structs.replace(SENDER, unsubscribe_url="", unsubscribe_mailto="u@bounces.firm.test")
+    message = parsed(raw_of(request_of(), sender))
+    assert message["List-Unsubscribe"] == f"<mailto:u+{TOKEN}@bounces.firm.test?subject=unsubscribe>"
+    assert message["List-Unsubscribe-Post"] is None

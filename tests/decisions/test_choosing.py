@@ -386,3 +386,28 @@ def test_more_sends_than_one_tick_can_end_may_lapse_in_one_second_and_none_of_th
     story.tick(30)
     assert not story.assigned
     assert len(story.decided(SendLapsed)) == 300
+
+
+def test_a_route_with_a_bounce_domain_gives_mail_a_return_path_there_and_others_do_not() -> None:
+    story = FleetStory()
+    story.client("acme")
+    story.domain("acme", "acme.test")
+    story.route("acme", "own", options={"bounce_domain": "bounces.{domain}"})
+    story.boxes("acme", "acme.test", 1)
+    story.ask("acme", "one")
+    story.tick(2)
+    story.route("acme", "own")
+    story.ask("acme", "two")
+    story.tick(200)
+    assert [a.sender.bounce_domain for _, a in story.assigned] == ["bounces.acme.test", ""]
+
+
+def test_an_address_for_unsubscribes_goes_with_the_sender() -> None:
+    story = FleetStory()
+    story.fleet("acme", 1)
+    row = story.state.client(ClientId("acme"))
+    assert row is not None
+    story.sees(msgspec.structs.replace(row.declared, unsubscribe_mailto="u@b.acme.test"))
+    story.ask("acme", "one")
+    story.tick(2)
+    assert [a.sender.unsubscribe_mailto for _, a in story.assigned] == ["u@b.acme.test"]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ops.fleet_file import FleetFileWrong, read_fleet
-from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
-from schemas.ids import ClientId
+from schemas.fleet import BounceMailbox, ClientDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
+from schemas.ids import ClientId, MailboxAddress
 from schemas.policy import PolicyApplied
 
 RIGHT = """
@@ -325,3 +325,45 @@ def test_what_is_wrong_in_a_policy_is_named(tmp_path: Path) -> None:
     ]
     said = wrong(tmp_path, ("\n[accounts.ses]", "[policy.warm_up]\nenabled = 1\n[accounts.ses]"))
     assert any("policy: Expected `bool`" in line for line in said)
+
+
+# ── mail that comes back ─────────────────────────────────────────────────────────────────────────
+
+BOUNCES = (
+    'domains = ["acme.test", {',
+    'bounce_mailbox = { address = "B@bounces.acme.test", host = "mx1.agency.test", secret = "file:acme.bounces" }\n'
+    'unsubscribe_mailto = "u@bounces.acme.test"\ndomains = ["acme.test", {',
+)
+OWN = 'host = "mail.acme.test", ca_file = "ca.pem"'
+VERP = (OWN, f'{OWN}, options = {{ bounce_domain = "bounces.{{domain}}", imap_host = "imap.acme.test" }}')
+
+
+def test_a_bounce_mailbox_and_an_address_for_unsubscribes_are_declared(tmp_path: Path) -> None:
+    facts = read_fleet(file(tmp_path, BOUNCES, VERP))
+    client = next(fact for fact in facts if isinstance(fact, ClientDeclared))
+    box = BounceMailbox(MailboxAddress("b@bounces.acme.test"), "mx1.agency.test", "file:acme.bounces")
+    assert (client.bounce_mailbox, client.unsubscribe_mailto) == (box, "u@bounces.acme.test")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ([VERP], "client acme, route own: with bounce_domain the client needs a bounce_mailbox"),
+        ([BOUNCES, (OWN, f'{OWN}, options = {{ imap_port = "imaps" }}')], "imap_port must be within 1-65535"),
+        ([BOUNCES, (OWN, f'{OWN}, options = {{ imap_after_reading = "delete" }}')], 'imap_after_reading is "seen"'),
+        ([BOUNCES, VERP, ('provider = "smtp", host = "mail', 'provider = "zoho", host = "mail')], "for smtp routes"),
+        (
+            [(f'"smtp", {OWN}', '"ses", options = { region = "eu-west-1", imap_host = "imap.acme.test" }')],
+            "the provider's key is named by the option secret_ref",
+        ),
+        ([BOUNCES, ("u@bounces.acme.test", "u@other.test")], "nobody would read it"),
+        ([BOUNCES, ("u@bounces.acme.test", "u+x@bounces.acme.test")], "without a plus sign"),
+        ([BOUNCES, ("u@bounces.acme.test", "b@bounces.acme.test")], "a name that is not b"),
+        ([BOUNCES, ("B@bounces.acme.test", "bounces.acme.test")], "client acme, bounce_mailbox: an address has a name"),
+        ([BOUNCES, ("file:acme.bounces", "a password")], "bounce_mailbox: secret is not of the form"),
+    ],
+)
+def test_what_is_wrong_about_reading_is_named(tmp_path: Path, changes: list[tuple[str, str]], says: str) -> None:
+    with pytest.raises(FleetFileWrong) as wrong:
+        read_fleet(file(tmp_path, *changes))
+    assert says in str(wrong.value)

@@ -8,6 +8,7 @@ import pytest
 
 from projections import sends
 from schemas.ids import SendId
+from schemas.mail import MailboxRead, MailboxUnreadable
 from schemas.registry import Fact
 from schemas.sending import RequestRejected, SendAdmitted, SendRef
 from streams.delivery.state import AFTER_250
@@ -218,6 +219,18 @@ def test_a_stray_report_is_counted_once_however_often_it_was_told(models: str) -
         ("forged", ""),
         ("uncorrelated", "bounce"),
     ]
+
+
+def test_a_mailbox_is_unreadable_until_it_is_read_again(models: str) -> None:
+    read: MailboxRead = example("mailbox.read.v1")
+    told = MailboxUnreadable(read.mailbox, read.client, AT, "the server refuses the login")
+    columns = "client, last_uid, unreadable_since, unreadable_why"
+    apply(models, told, journal="mail-positions")
+    assert rows(models, f"select {columns} from mailbox_reading") == [("acme", 0, AT, "the server refuses the login")]
+    apply(models, read, journal="mail-positions")
+    assert rows(models, f"select {columns} from mailbox_reading") == [("acme", 420, None, "")]
+    apply(models, told, journal="mail-positions")
+    assert rows(models, "select last_uid, unreadable_since from analyst.mailbox_reading") == [(420, AT)]
 
 
 def test_every_published_fact_can_be_projected(models: str) -> None:

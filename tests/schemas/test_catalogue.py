@@ -30,8 +30,11 @@ ROLES_OF_MODULE = {
     "streams/fleet/mind.py": {"fleet stage"},
     "streams/log/stage.py": {"delivery stage", "fleet stage"},
     "streams/agents/watch_dns.py": {"dns watcher"},
+    "streams/agents/declared.py": {"dns watcher", "mail reader"},
+    "streams/agents/read_mail.py": {"mail reader"},
+    "ops/saved_mail.py": {"mail reader"},
     "streams/app.py": {"delivery stage", "fleet stage", "hands"},
-    "ops/run.py": {"projector", "intake", "dns watcher"},
+    "ops/run.py": {"projector", "intake", "dns watcher", "mail reader"},
     "ops/verify.py": {"verify"},
     "ops/fleet_plan.py": {"fleet file", "verify"},
     "ops/fleet_orders.py": {"operators"},
@@ -43,7 +46,7 @@ ROLES_OF_MODULE = {
     "ops/site.py": {"upstream"},
 }
 """Who runs the code of a module that names a topic."""
-OUTSIDE = {"upstream", "mail reader", "door", "telegram"}
+OUTSIDE = {"upstream", "door", "telegram"}
 OTHERS_WRITE = {
     "delivery-inputs": {
         *("send.requested", "request.rejected"),  # intake
@@ -62,6 +65,7 @@ OTHERS_WRITE = {
         "list.release_ordered",  # operators
     },
     "dns-observations": {"domain.observed"},
+    "mail-positions": {"mailbox.read", "mailbox.unreadable"},
     "dead-letters": {"letter.died"},
 }
 """Facts that do not come out of a mind."""
@@ -163,10 +167,10 @@ def test_journals_have_one_writer_and_are_kept_without_limit() -> None:
         assert cluster["min.insync.replicas"] == "2"
 
 
-def test_what_a_stage_decides_by_has_the_brokers_time_and_no_topic_is_compacted() -> None:
+def test_what_a_stage_decides_by_has_the_brokers_time_and_is_not_compacted() -> None:
     for topic in CATALOGUE.values():
         config = topic.config()
-        assert config["cleanup.policy"] == "delete"
+        assert config["cleanup.policy"] == ("compact" if topic.name == "mail-positions" else "delete")
         assert config["unclean.leader.election.enable"] == "false"
         if topic.name.endswith(("-inputs", "-ticks", "-journal")):
             assert config["message.timestamp.type"] == "LogAppendTime"
