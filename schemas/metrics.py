@@ -32,6 +32,21 @@ DNS_FINDINGS = Counter(
     "Findings of the DNS watcher: good, broken, missing or could_not_be_checked",
     ["check", "verdict"],
 )
+DOOR_EVENTS = Counter(
+    "mailfleet_door_events_total",
+    "What providers and recipients told (mailgun, mailgun_log, sns, one_click): published, duplicate, forged, ignored",
+    ["source", "event", "result"],
+)
+DOOR_REFUSED = Counter(
+    "mailfleet_door_refused_total",
+    "What the door did not take: path, signature, stale, topic, unreadable, token, too_large, too_slow, too_many ...",
+    ["why"],
+)
+MAILGUN_LOG_BEHIND_SECONDS = Gauge(
+    "mailfleet_mailgun_log_behind_seconds",
+    "Seconds of a domain's log at Mailgun that are not read for good",
+    ["domain"],
+)
 
 METRICS = (
     REQUESTS,
@@ -45,4 +60,7 @@ METRICS = (
     PROJECTED,
     PROJECTOR_WAITS,
     DNS_FINDINGS,
+    DOOR_EVENTS,
+    DOOR_REFUSED,
+    MAILGUN_LOG_BEHIND_SECONDS,
 )

@@ -169,7 +169,7 @@ FLEET_JOURNAL = Topic(
     partitions=FLEET_PARTITIONS,
     retention_ms=None,
     writers=("fleet stage",),
-    readers=("fleet stage", "projector", "verify", "fleet file", "dns watcher", "operators"),
+    readers=("fleet stage", "projector", "verify", "fleet file", "dns watcher", "operators", "door"),
     broker_time=True,
     journal=True,
 )
@@ -193,6 +193,16 @@ DNS_OBSERVATIONS = Topic(
     writers=("dns watcher",),
     readers=("dns watcher",),
     facts=("domain.observed",),
+)
+LOG_POSITIONS = Topic(
+    "log-positions",
+    "How far the event logs of providers are read: a restart reads on from there.",
+    key="provider and domain",
+    partitions=1,
+    retention_ms=90 * DAY_MS,
+    writers=("door",),
+    readers=("door",),
+    facts=("provider.log_read",),
 )
 SEND_RESULTS = Topic(
     "send-results",
@@ -236,6 +246,7 @@ CATALOGUE: Mapping[str, Topic] = {
         FLEET_JOURNAL,
         FLEET_TICKS,
         DNS_OBSERVATIONS,
+        LOG_POSITIONS,
         SEND_RESULTS,
         ALERTS,
         DEAD_LETTERS,

@@ -29,9 +29,12 @@ ROLES_OF_MODULE = {
     "streams/delivery/mind.py": {"delivery stage"},
     "streams/fleet/mind.py": {"fleet stage"},
     "streams/log/stage.py": {"delivery stage", "fleet stage"},
-    "streams/agents/watch_dns.py": {"dns watcher"},
+    "streams/agents/watch_dns.py": {"dns watcher", "door"},
+    "streams/agents/door.py": {"door"},
+    "streams/agents/poll_mailgun.py": {"door"},
+    "streams/agents/provider_reports.py": {"door"},
     "streams/app.py": {"delivery stage", "fleet stage", "hands"},
-    "ops/run.py": {"projector", "intake", "dns watcher"},
+    "ops/run.py": {"projector", "intake", "dns watcher", "door"},
     "ops/verify.py": {"verify"},
     "ops/fleet_plan.py": {"fleet file", "verify"},
     "ops/fleet_orders.py": {"operators"},
@@ -43,7 +46,7 @@ ROLES_OF_MODULE = {
     "ops/site.py": {"upstream"},
 }
 """Who runs the code of a module that names a topic."""
-OUTSIDE = {"upstream", "mail reader", "door", "telegram"}
+OUTSIDE = {"upstream", "mail reader", "telegram"}
 OTHERS_WRITE = {
     "delivery-inputs": {
         *("send.requested", "request.rejected"),  # intake
@@ -62,10 +65,11 @@ OTHERS_WRITE = {
         "list.release_ordered",  # operators
     },
     "dns-observations": {"domain.observed"},
+    "log-positions": {"provider.log_read"},
     "dead-letters": {"letter.died"},
 }
 """Facts that do not come out of a mind."""
-NOT_DECIDED_YET = {"mta.line_seen"}
+NOT_DECIDED_YET = {"mta.line_seen", "report.seen", "report.forged", "report.uncorrelated"}
 """Facts that are written already, while the stage's decision on them is still to come."""
 
 
