@@ -1,4 +1,4 @@
-"""Runs one process of the pipeline: `python -m ops.run intake|delivery|fleet|projector|dns`.
+"""Runs one process of the pipeline: `python -m ops.run intake|delivery|fleet|projector|dns|door`.
 
 Exit codes: 0 after SIGTERM or SIGINT, 78 (configuration) when a person must act, 1 otherwise; the
 supervisor starts anew what ends with 1.
@@ -8,23 +8,38 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from prometheus_client import start_http_server
 
 from adapters.dns.look import EyesWrong, named_resolvers, open_eyes
 from adapters.dns.receivers import KnownReceivers, MxReceivers
+from adapters.mail.mailgun import MailgunAdapter
+from adapters.reports.sns import Amazon
 from adapters.secrets import Secrets
 from ops.logs import set_up
 from ops.watchdog import watch
 from projections.migrate import migrate
 from projections.projector import Projector, Source
 from schemas.entry import JournalBroken
-from schemas.topics import DEAD_LETTERS, DELIVERY_JOURNAL, DNS_OBSERVATIONS, FLEET_INPUTS, FLEET_JOURNAL, SEND_REQUESTS
+from schemas.topics import (
+    DEAD_LETTERS,
+    DELIVERY_INPUTS,
+    DELIVERY_JOURNAL,
+    DNS_OBSERVATIONS,
+    FLEET_INPUTS,
+    FLEET_JOURNAL,
+    LOG_POSITIONS,
+    SEND_REQUESTS,
+)
+from streams.agents.door import Door
 from streams.agents.intake import Intake
+from streams.agents.poll_mailgun import MailgunLogs
+from streams.agents.provider_reports import Publisher
 from streams.agents.watch_dns import DnsWatcher
 from streams.app import Role, create_app, places_of, run_worker
+from streams.log.kafka import Reader, Writer
 from streams.log.topics import TopicsWrong, check
 from streams.settings import SettingMissing, Settings, from_environment
 
@@ -69,6 +84,40 @@ async def _dns(settings: Settings, stop: asyncio.Event) -> None:
     await _until(stop, watcher.run(), watcher.stop)
 
 
+async def run_door(settings: Settings, stop: asyncio.Event) -> None:
+    """Run the door, and the reading of Mailgun's logs beside it. Raises SettingMissing."""
+    if not settings.door.port:
+        raise SettingMissing("DOOR_PORT is not set: give the port on which the door listens")
+    wanted = {settings.topic(t): t for t in (DELIVERY_INPUTS, FLEET_JOURNAL, LOG_POSITIONS)}
+    await asyncio.to_thread(check, settings.connection, wanted)
+    reader, writer = Reader(settings.connection), Writer(settings.connection)
+    mailgun = MailgunAdapter(Secrets(settings.secrets_folder))
+    publisher = Publisher(settings, writer, "door")
+    door = Door(settings, reader, publisher, Amazon())
+    running = [door.run()]
+    if settings.door.poll_mailgun_s:
+        running.append(MailgunLogs(settings, reader, writer, publisher, mailgun).run())
+    try:
+        await _until(stop, _first_to_end(running), door.stop)
+    finally:
+        await mailgun.close()
+        await writer.close()
+        await reader.close()
+
+
+async def _first_to_end(running: list[Coroutine[Any, Any, None]]) -> None:
+    """Run side by side until one ends, which ends the others."""
+    tasks = [asyncio.ensure_future(one) for one in running]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
 async def _until(stop: asyncio.Event, running: Any, end: Callable[[], None]) -> None:
     task = asyncio.ensure_future(running)
     stopping = asyncio.ensure_future(stop.wait())
@@ -90,6 +139,8 @@ async def _main(role: str, settings: Settings) -> None:
         await _projector(settings, stop)
     elif role == "dns":
         await _dns(settings, stop)
+    elif role == "door":
+        await run_door(settings, stop)
     elif role == "delivery":
         await _worker(settings, "delivery", stop)
     else:
@@ -99,8 +150,8 @@ async def _main(role: str, settings: Settings) -> None:
 def main() -> int:
     """Run the role named on the command line."""
     role = sys.argv[1] if len(sys.argv) == 2 else ""
-    if role not in ("intake", "delivery", "fleet", "projector", "dns"):
-        print("usage: python -m ops.run intake|delivery|fleet|projector|dns", file=sys.stderr)
+    if role not in ("intake", "delivery", "fleet", "projector", "dns", "door"):
+        print("usage: python -m ops.run intake|delivery|fleet|projector|dns|door", file=sys.stderr)
         return 2
     try:
         settings = from_environment()

@@ -15,6 +15,8 @@ from ops.embedded.process import start, stop, tail
 from ops.run import EX_CONFIG
 
 ROLES = ("intake", "delivery", "fleet", "projector")
+BESIDE = ("door",)
+"""Roles that a fleet needs only when its file or settings name what they look at."""
 BACK_OFF_S = 1.0
 
 

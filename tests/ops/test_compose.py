@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import yaml
 
-from ops.stack import ROLES
+from ops.stack import BESIDE, ROLES
 from streams.settings import from_environment
 
 ROOT = Path(__file__).parent.parent.parent
 TEXT = (ROOT / "docker-compose.yml").read_text("utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-PARTS = {"kafka", "postgres", "metabase", "prometheus", "grafana", "setup", *ROLES}
+PARTS = {"kafka", "postgres", "metabase", "prometheus", "grafana", "setup", *ROLES, *BESIDE}
 
 
 def test_it_has_every_part() -> None:
@@ -38,7 +38,7 @@ def test_what_a_service_waits_for_exists_and_can_become_so(name: str) -> None:
             assert SERVICES[other]["restart"] == "no"
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", [*ROLES, *BESIDE])
 def test_a_process_gets_settings_that_the_code_reads(role: str) -> None:
     service = SERVICES[role]
     assert service["command"] == ["python", "-m", "ops.run", role]
@@ -50,20 +50,20 @@ def test_a_process_gets_settings_that_the_code_reads(role: str) -> None:
 
 
 def test_every_process_has_a_name_of_its_own() -> None:
-    names = [SERVICES[role]["environment"]["MAILFLEET_NAME"] for role in ROLES]
+    names = [SERVICES[role]["environment"]["MAILFLEET_NAME"] for role in (*ROLES, *BESIDE)]
     assert len(set(names)) == len(names)
 
 
-def test_only_pages_for_people_are_reachable_and_those_on_loopback_alone() -> None:
+def test_only_pages_for_people_and_the_door_are_reachable_and_those_on_loopback_alone() -> None:
     ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert set(ports) == {"metabase", "prometheus", "grafana"}
+    assert set(ports) == {"metabase", "prometheus", "grafana", "door"}
     assert all(port.startswith("127.0.0.1:") for mapped in ports.values() for port in mapped)
 
 
 def test_prometheus_asks_every_process_where_it_answers() -> None:
     config = yaml.safe_load((ROOT / "ops" / "prometheus" / "prometheus.yml").read_text("utf-8"))
     (job,) = config["scrape_configs"]
-    assert set(job["static_configs"][0]["targets"]) == {f"{role}:9400" for role in ROLES}
+    assert set(job["static_configs"][0]["targets"]) == {f"{role}:9400" for role in (*ROLES, *BESIDE)}
 
 
 def test_volumes_are_declared() -> None:

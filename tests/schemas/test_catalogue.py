@@ -69,7 +69,7 @@ OTHERS_WRITE = {
     "dead-letters": {"letter.died"},
 }
 """Facts that do not come out of a mind."""
-NOT_DECIDED_YET = {"mta.line_seen", "report.seen", "report.forged", "report.uncorrelated"}
+NOT_DECIDED_YET = {"mta.line_seen"}
 """Facts that are written already, while the stage's decision on them is still to come."""
 
 
