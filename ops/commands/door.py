@@ -1,7 +1,6 @@
 """`mailfleet door`: webhooks and one-click unsubscribes, and what to enter at the providers."""
 
 import asyncio
-import os
 import secrets
 import signal
 import sys
