@@ -55,17 +55,6 @@ _KINDS: Mapping[str, ReportKind] = {
     "Rendering Failure": "bounce",
     "Subscription": "unsubscribe",
 }
-_SUBTYPES: Mapping[tuple[str, str], tuple[int, str]] = {
-    ("Permanent", "Suppressed"): (550, "5.1.1"),
-    ("Permanent", "OnAccountSuppressionList"): (550, "5.1.1"),
-    ("Transient", "MailboxFull"): (452, "4.2.2"),
-    ("Transient", "MessageTooLarge"): (552, "5.3.4"),
-    ("Transient", "ContentRejected"): (554, "5.6.0"),
-    ("Transient", "AttachmentRejected"): (554, "5.6.0"),
-    ("Transient", "CustomTimeoutExceeded"): (450, "4.4.7"),
-}
-"""What a subtype says in codes, for a bounce that quotes no server. A permanent one that is not here has no code: it
-is for a person; a transient one is a deferral."""
 
 
 def parse(raw: bytes) -> Told:
@@ -182,7 +171,7 @@ def _reply(name: str, about: dict[str, Any], one: object) -> Reply | None:
 
 
 def _quoted(name: str, about: dict[str, Any], one: object) -> Reply:
-    """Return the receiving server's reply; where none is quoted, what the event's subtype means in codes."""
+    """Return the receiving server's reply; where none is quoted, the type and subtype stand in its place."""
     kind: Kind = "success" if name == "Delivery" else "bounce"
     found = finding(kind, about, one)
     if name == "Delivery" and not found.code:
@@ -190,8 +179,4 @@ def _quoted(name: str, about: dict[str, Any], one: object) -> Reply:
     if name == "DeliveryDelay":
         said = found.text or text(about, "delayType")
         found = msgspec.structs.replace(found, code=found.code or 450, text=said)
-    if name == "Bounce" and not found.code:
-        type_, subtype = text(about, "bounceType"), text(about, "bounceSubType")
-        code, enhanced = _SUBTYPES.get((type_, subtype), (450 if type_ == "Transient" else 0, ""))
-        found = msgspec.structs.replace(found, code=code, status=found.status or enhanced)
     return reply_of(found.provider or "ses", found.stage, found.code, f"{found.status} {found.text}".strip())

@@ -251,6 +251,10 @@ def test_every_event_of_ses_has_its_kind(name: str) -> None:
     [
         ("Bounce Permanent", ("hard", True, "suppress")),
         ("Bounce Suppressed", ("hard", True, "suppress")),
+        ("Bounce without words", ("hard", True, "suppress")),
+        ("Bounce NoEmail", ("hard", True, "suppress")),
+        ("Bounce of a new subtype", ("unknown", False, "ask")),
+        ("Bounce ContentRejected", ("policy_content", False, "fail")),
         ("Bounce OnAccountSuppressionList", ("hard", True, "suppress")),
         ("Bounce Transient", ("soft", False, "retry")),
         ("Bounce MailboxFull", ("mailbox_full", False, "retry")),
@@ -264,7 +268,7 @@ def test_what_a_bounce_at_ses_means(name: str, meant: tuple[str, bool, str]) -> 
 
 @pytest.mark.parametrize(
     "name",
-    ["Bounce without words", "Bounce NoEmail", "Bounce of a new subtype", "Bounce Undetermined",
+    ["Bounce of a new subtype", "Bounce Undetermined",
      "Bounce ContentRejected", "Bounce AttachmentRejected", "Bounce MessageTooLarge", "Reject", "Rendering Failure"],
 )  # fmt: skip
 def test_a_bounce_that_does_not_say_that_the_address_is_dead_suppresses_nobody(name: str) -> None:
