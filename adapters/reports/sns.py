@@ -118,9 +118,7 @@ class Amazon:
     def __init__(self, trust: ssl.SSLContext | None = None, client: httpx.AsyncClient | None = None) -> None:
         context = trust or httpx.create_ssl_context()
         self._store = Store(_authorities(context))
-        self._client = client or httpx.AsyncClient(
-            verify=context, follow_redirects=False, trust_env=False, timeout=FETCH_S
-        )
+        self._client = client or httpx.AsyncClient(verify=context, trust_env=False, timeout=FETCH_S)
         self._kept: OrderedDict[str, tuple[x509.Certificate, datetime]] = OrderedDict()
 
     async def close(self) -> None:
@@ -193,7 +191,7 @@ class Amazon:
         """Return what stands there, bounded. Raises AmazonSilent for everything but a 200."""
         body = b""
         try:
-            async with self._client.stream("GET", url) as answer:
+            async with self._client.stream("GET", url, follow_redirects=False) as answer:
                 if answer.status_code != 200:
                     raise AmazonSilent(f"{urlsplit(url).hostname} answered {answer.status_code}")
                 async for piece in answer.aiter_bytes():

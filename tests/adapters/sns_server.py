@@ -52,7 +52,7 @@ def issue(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - 30 * _DAY)
-        .not_valid_after(now + (_DAY if age == 0 else timedelta(0)))
+        .not_valid_after(now + (_DAY / 2 if age == 0 else timedelta(0)))
         .add_extension(x509.BasicConstraints(ca=not hosts, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), critical=False)
@@ -124,7 +124,7 @@ class SnsServer:
 
     def client(self, trust: ssl.SSLContext | None = None) -> httpx.AsyncClient:
         """Return a client that takes this server for Amazon's, if it trusts its authority."""
-        return httpx.AsyncClient(transport=_ToLoopback(self, trust or self.trust), follow_redirects=False, timeout=5.0)
+        return httpx.AsyncClient(transport=_ToLoopback(self, trust or self.trust), follow_redirects=True, timeout=5.0)
 
     async def start(self) -> None:
         """Listen on a free port of loopback."""

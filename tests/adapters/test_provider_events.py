@@ -26,6 +26,7 @@ from tests.adapters.webhook_samples import ADDRESS, AT, MAILGUN_EVENTS, SES_EVEN
 
 def test_the_tags_are_those_that_the_mail_adapters_put_on_a_mail() -> None:
     assert provider_event.TOKEN_TAG == mail_ses.TOKEN_TAG == mail_mailgun.TOKEN_VARIABLE
+    assert provider_event.ATTEMPT_TAG == mail_ses.ATTEMPT_TAG == mail_mailgun.ATTEMPT_VARIABLE
 
 
 def means(event: ProviderEvent) -> tuple[str, bool, str]:

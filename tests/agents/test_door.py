@@ -467,7 +467,7 @@ async def test_heads_are_bounded(small_house: House) -> None:
 
 async def test_too_many_connections_are_hung_up_on_and_the_door_lives(small_house: House) -> None:
     held = [await asyncio.open_connection("127.0.0.1", small_house.door.port) for _ in range(4)]
-    assert await talk(small_house) == b""
+    assert await talk(small_house, b"GET /health HTTP/1.1\r\nHost: door\r\n\r\n") == b""
     for _, writer in held:
         writer.close()
         await writer.wait_closed()
