@@ -48,6 +48,14 @@ class RouteUnfit(Exception):
     """A route cannot be used as it is; the text says what is wrong and what to do, without secrets or addresses."""
 
 
+class RecordsUnavailable(Exception):
+    """A provider's log or list cannot be read now; the text says why, without secrets or addresses."""
+
+    def __init__(self, why: str, retry_after_s: int | None = None) -> None:
+        super().__init__(why)
+        self.retry_after_s = retry_after_s
+
+
 class MailAdapter(Protocol):
     """One way out. `submit` returns an outcome for everything that servers and networks do."""
 

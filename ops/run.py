@@ -1,4 +1,4 @@
-"""Runs one process of the pipeline: `python -m ops.run intake|delivery|fleet|projector|dns|mail`.
+"""Runs one process of the pipeline: `python -m ops.run ROLE`; the roles stand in `RUN`.
 
 Exit codes: 0 after SIGTERM or SIGINT, 78 (configuration) when a person must act, 1 otherwise; the
 supervisor starts anew what ends with 1.
@@ -8,13 +8,16 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 from prometheus_client import start_http_server
 
 from adapters.dns.look import EyesWrong, named_resolvers, open_eyes
 from adapters.dns.receivers import KnownReceivers, MxReceivers
+from adapters.mail.mailgun import MailgunAdapter
+from adapters.reports.sns import Amazon
 from adapters.secrets import Secrets
 from ops.logs import set_up
 from ops.watchdog import watch
@@ -28,10 +31,14 @@ from schemas.topics import (
     DNS_OBSERVATIONS,
     FLEET_INPUTS,
     FLEET_JOURNAL,
+    LOG_POSITIONS,
     MAIL_POSITIONS,
     SEND_REQUESTS,
 )
+from streams.agents.door import Door
 from streams.agents.intake import Intake
+from streams.agents.poll_mailgun import MailgunLogs
+from streams.agents.provider_reports import Publisher
 from streams.agents.read_mail import MailReader
 from streams.agents.watch_dns import DnsWatcher
 from streams.app import Role, create_app, places_of, run_worker
@@ -43,7 +50,7 @@ EX_CONFIG = 78
 log = logging.getLogger("mailfleet")
 
 
-async def _worker(settings: Settings, role: Role, stop: asyncio.Event) -> None:
+async def _worker(settings: Settings, stop: asyncio.Event, role: Role) -> None:
     places = await asyncio.to_thread(places_of, settings, role)
     worker = create_app(settings, role, places)
     watching = asyncio.create_task(watch(worker))
@@ -87,6 +94,40 @@ async def _mail(settings: Settings, stop: asyncio.Event) -> None:
     await _until(stop, mail.run(), mail.stop)
 
 
+async def run_door(settings: Settings, stop: asyncio.Event) -> None:
+    """Run the door, and the reading of Mailgun's logs beside it. Raises SettingMissing."""
+    if not settings.door.port:
+        raise SettingMissing("DOOR_PORT is not set: give the port on which the door listens")
+    wanted = {settings.topic(t): t for t in (DELIVERY_INPUTS, FLEET_JOURNAL, LOG_POSITIONS)}
+    await asyncio.to_thread(check, settings.connection, wanted)
+    reader, writer = Reader(settings.connection), Writer(settings.connection)
+    mailgun = MailgunAdapter(Secrets(settings.secrets_folder))
+    publisher = Publisher(settings, writer, "door")
+    door = Door(settings, reader, publisher, Amazon())
+    running = [door.run()]
+    if settings.door.poll_mailgun_s:
+        running.append(MailgunLogs(settings, reader, writer, publisher, mailgun).run())
+    try:
+        await _until(stop, _first_to_end(running), door.stop)
+    finally:
+        await mailgun.close()
+        await writer.close()
+        await reader.close()
+
+
+async def _first_to_end(running: list[Coroutine[Any, Any, None]]) -> None:
+    """Run side by side until one ends, which ends the others."""
+    tasks = [asyncio.ensure_future(one) for one in running]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
 async def _until(stop: asyncio.Event, running: Any, end: Callable[[], None]) -> None:
     task = asyncio.ensure_future(running)
     stopping = asyncio.ensure_future(stop.wait())
@@ -96,36 +137,38 @@ async def _until(stop: asyncio.Event, running: Any, end: Callable[[], None]) -> 
     await task
 
 
-async def _main(role: str, settings: Settings) -> None:
+Run = Callable[[Settings, asyncio.Event], Awaitable[None]]
+RUN: Mapping[str, Run] = {
+    "intake": _intake,
+    "delivery": partial(_worker, role="delivery"),
+    "fleet": partial(_worker, role="fleet"),
+    "projector": _projector,
+    "dns": _dns,
+    "mail": _mail,
+    "door": run_door,
+}
+"""Role → what runs it until the event is set."""
+
+
+async def _main(run: Run, settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     if settings.metrics_port:
         start_http_server(settings.metrics_port, addr=settings.metrics_host)
-    if role == "intake":
-        await _intake(settings, stop)
-    elif role == "projector":
-        await _projector(settings, stop)
-    elif role == "dns":
-        await _dns(settings, stop)
-    elif role == "mail":
-        await _mail(settings, stop)
-    elif role == "delivery":
-        await _worker(settings, "delivery", stop)
-    else:
-        await _worker(settings, "fleet", stop)
+    await run(settings, stop)
 
 
 def main() -> int:
     """Run the role named on the command line."""
-    role = sys.argv[1] if len(sys.argv) == 2 else ""
-    if role not in ("intake", "delivery", "fleet", "projector", "dns", "mail"):
-        print("usage: python -m ops.run intake|delivery|fleet|projector|dns|mail", file=sys.stderr)
+    run = RUN.get(sys.argv[1]) if len(sys.argv) == 2 else None
+    if run is None:
+        print(f"usage: python -m ops.run {'|'.join(RUN)}", file=sys.stderr)
         return 2
     try:
         settings = from_environment()
         set_up(settings.name, settings.log_level, settings.log_format)
-        asyncio.run(_main(role, settings))
+        asyncio.run(_main(run, settings))
     except (SettingMissing, EyesWrong, TopicsWrong, JournalBroken) as error:
         log.critical("%s", error)
         return EX_CONFIG

@@ -50,7 +50,7 @@ class Site:
         """Make the key, the demo's secret and the topics. Idempotent."""
         folder = self.folder / "home" / "secrets"
         make_key(folder / "fleet.key")
-        _keep(folder / "demo.password", receiver.PASSWORD)
+        keep(folder / "demo.password", receiver.PASSWORD)
         make_topics(self.settings, flush_each_append=flush_each_append)
 
     def start_receiver(self, port: int | None = None, dot_delay_s: float = 0.0) -> None:
@@ -80,7 +80,7 @@ class Site:
 
     def keep_secret(self, name: str, secret: str) -> None:
         """Put a secret where `file:NAME` finds it."""
-        _keep(self.folder / "home" / "secrets" / name, secret)
+        keep(self.folder / "home" / "secrets" / name, secret)
 
     def apply(self, fleet_file: Path, changes: Mapping[str, str] = MappingProxyType({})) -> int:
         """Publish the fleet file, the receiver's port and other changes put in; return how many facts."""
@@ -109,10 +109,11 @@ def _answers(port: int) -> bool:
 
 def make_key(path: Path) -> bool:
     """Make a fleet's key, 0600; return False and change nothing when there is one."""
-    return _keep(path, secrets.token_hex(32))
+    return keep(path, secrets.token_hex(32))
 
 
-def _keep(path: Path, secret: str) -> bool:
+def keep(path: Path, secret: str) -> bool:
+    """Write a secret, 0600; return False and change nothing when there is one."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

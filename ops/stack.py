@@ -15,8 +15,8 @@ from ops.embedded.process import start, stop, tail
 from ops.run import EX_CONFIG
 
 ROLES = ("intake", "delivery", "fleet", "projector")
-BESIDE = ("mail",)
-"""Roles that a fleet needs only when its file names what they look at."""
+BESIDE = ("mail", "dns", "door")
+"""Roles that a fleet needs only when its file or settings name what they look at."""
 BACK_OFF_S = 1.0
 
 

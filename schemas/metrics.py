@@ -42,6 +42,21 @@ MAILBOXES_UNREADABLE = Gauge("mailfleet_mailboxes_unreadable", "Mailboxes that c
 MAIL_OLDEST_LOOK_SECONDS = Gauge(
     "mailfleet_mail_oldest_look_seconds", "Seconds since the mailbox that waits longest was read to its end"
 )
+DOOR_EVENTS = Counter(
+    "mailfleet_door_events_total",
+    "What providers and recipients told (mailgun, mailgun_log, sns, one_click): published, duplicate, forged, ignored",
+    ["source", "event", "result"],
+)
+DOOR_REFUSED = Counter(
+    "mailfleet_door_refused_total",
+    "What the door did not take: path, signature, stale, topic, unreadable, token, too_large, too_slow, too_many ...",
+    ["why"],
+)
+MAILGUN_LOG_BEHIND_SECONDS = Gauge(
+    "mailfleet_mailgun_log_behind_seconds",
+    "Seconds of a domain's log at Mailgun that are not read for good",
+    ["domain"],
+)
 
 METRICS = (
     REQUESTS,
@@ -59,4 +74,7 @@ METRICS = (
     MAIL_FORGED,
     MAILBOXES_UNREADABLE,
     MAIL_OLDEST_LOOK_SECONDS,
+    DOOR_EVENTS,
+    DOOR_REFUSED,
+    MAILGUN_LOG_BEHIND_SECONDS,
 )

@@ -77,6 +77,7 @@ _CLASSES: tuple[type[Fact], ...] = (
     reports.UnsuppressRefused,
     reports.DomainSuppressOrdered,
     reports.DomainSwept,
+    reports.ProviderLogRead,
     fleet.ClientDeclared,
     fleet.DomainDeclared,
     fleet.RouteDeclared,

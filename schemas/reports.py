@@ -179,3 +179,12 @@ class DomainSwept(msgspec.Struct, frozen=True):
     domain: DomainName
     client: ClientId
     upto: str
+
+
+class ProviderLogRead(msgspec.Struct, frozen=True):
+    """A provider's event log of a sending domain was read, and is complete, up to `upto`."""
+
+    provider: str
+    place: str  # the region's host
+    domain: DomainName
+    upto: datetime

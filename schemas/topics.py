@@ -170,7 +170,7 @@ FLEET_JOURNAL = Topic(
     partitions=FLEET_PARTITIONS,
     retention_ms=None,
     writers=("fleet stage",),
-    readers=("fleet stage", "projector", "verify", "fleet file", "dns watcher", "operators", "mail reader"),
+    readers=("fleet stage", "projector", "verify", "fleet file", "dns watcher", "operators", "mail reader", "door"),
     broker_time=True,
     journal=True,
 )
@@ -206,6 +206,16 @@ MAIL_POSITIONS = Topic(
     facts=("mailbox.read", "mailbox.unreadable"),
     compacted=True,
     segment_ms=DAY_MS,
+)
+LOG_POSITIONS = Topic(
+    "log-positions",
+    "How far the event logs of providers are read: a restart reads on from there.",
+    key="provider and domain",
+    partitions=1,
+    retention_ms=90 * DAY_MS,
+    writers=("door",),
+    readers=("door",),
+    facts=("provider.log_read",),
 )
 SEND_RESULTS = Topic(
     "send-results",
@@ -250,6 +260,7 @@ CATALOGUE: Mapping[str, Topic] = {
         FLEET_TICKS,
         DNS_OBSERVATIONS,
         MAIL_POSITIONS,
+        LOG_POSITIONS,
         SEND_RESULTS,
         ALERTS,
         DEAD_LETTERS,

@@ -25,6 +25,22 @@ class DnsSettings(msgspec.Struct, frozen=True):
     receivers: bool = True  # whether intake asks for the MX of recipients' domains
 
 
+class DoorSettings(msgspec.Struct, frozen=True):
+    """Where the door listens, and whom it believes. Secrets are named, never said."""
+
+    host: str = "127.0.0.1"
+    port: int = 0  # 0: no door
+    path_ref: str = ""  # the secret with the first part of the webhooks' path; without one there are no webhooks
+    mailgun_keys: tuple[
+        str, ...
+    ] = ()  # secrets with webhook signing keys: "file:NAME" or "DOMAIN-OR-ACCOUNT=file:NAME"
+    sns_topics: tuple[str, ...] = ()  # ARNs of the topics that are ours
+    head_s: float = 10.0  # that a client may take for its request's head
+    body_s: float = 20.0
+    connections: int = 256
+    poll_mailgun_s: float = 300.0  # between two looks into Mailgun's logs; 0 never looks
+
+
 class Settings(msgspec.Struct, frozen=True):
     """How this process reaches the world. `prefix` goes before every topic and group name."""
 
@@ -40,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True):
     log_level: str = "WARNING"
     log_format: Literal["json", "text"] = "json"
     dns: DnsSettings = DnsSettings()
+    door: DoorSettings = DoorSettings()
 
     @property
     def secrets_folder(self) -> Path:
@@ -95,6 +112,22 @@ def dns_from(environ: Mapping[str, str]) -> DnsSettings:
     )
 
 
+def door_from(environ: Mapping[str, str]) -> DoorSettings:
+    """Return the settings of the door. Raises SettingMissing."""
+    usual = DoorSettings()
+    return DoorSettings(
+        host=environ.get("DOOR_HOST", usual.host),
+        port=int(_number(environ, "DOOR_PORT", "0")),
+        path_ref=environ.get("DOOR_PATH", ""),
+        mailgun_keys=tuple(environ.get("DOOR_MAILGUN_KEYS", "").replace(",", " ").split()),
+        sns_topics=tuple(environ.get("DOOR_SNS_TOPICS", "").replace(",", " ").split()),
+        head_s=_number(environ, "DOOR_HEAD_S", str(usual.head_s)),
+        body_s=_number(environ, "DOOR_BODY_S", str(usual.body_s)),
+        connections=int(_number(environ, "DOOR_CONNECTIONS", str(usual.connections))),
+        poll_mailgun_s=_number(environ, "DOOR_POLL_MAILGUN_S", str(usual.poll_mailgun_s)),
+    )
+
+
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings. Raises SettingMissing."""
     brokers = environ.get("KAFKA_BROKERS")
@@ -114,4 +147,5 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         log_level=environ.get("LOG_LEVEL", "WARNING").upper(),
         log_format="text" if environ.get("LOG_FORMAT") == "text" else "json",
         dns=dns_from(environ),
+        door=door_from(environ),
     )

@@ -24,17 +24,27 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
 import msgspec
 
-from adapters.interface import Claim, Mail, RouteUnfit, Sought, beyond_ascii, reply_of, without_addresses
+from adapters.interface import (
+    Claim,
+    Mail,
+    RecordsUnavailable,
+    RouteUnfit,
+    Sought,
+    beyond_ascii,
+    reply_of,
+    without_addresses,
+)
 from adapters.secrets import SecretMissing, Secrets
-from schemas.sending import Accepted, NotSent, Outcome, Refused, Reply, RouteCall, Stage, Unknown
+from schemas.sending import Accepted, NotSent, Outcome, Refused, Reply, RouteCall, Stage, SuppressionReason, Unknown
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 CONNECT_S = 20.0
 ANSWER_S = 120.0
@@ -44,6 +54,14 @@ LOOK_BACK = timedelta(minutes=2)
 ACCEPTED_WITHIN = timedelta(minutes=30)
 PAGE = 100  # the most that the Logs API gives at once
 MOST_PAGES = 30
+LOGGED = ("accepted", "delivered", "failed", "rejected", "complained", "unsubscribed")
+LISTED = 1_000  # the most that a list gives at once
+LISTS: Mapping[str, SuppressionReason] = {
+    "bounces": "hard_bounce",
+    "complaints": "complaint",
+    "unsubscribes": "unsubscribe",
+}
+"""Mailgun's lists of a domain, and what each is for; an unsubscribe of one tag counts as one of all."""
 
 REGIONS = {"us": "https://api.mailgun.net", "eu": "https://api.eu.mailgun.net"}
 TOKEN_VARIABLE = "mailfleet-token"
@@ -341,6 +359,75 @@ class MailgunAdapter:
                 return
             token = page.pagination.next
 
+    # ── logs and lists, whole ────────────────────────────────────────────────────────────────────
+
+    async def log(self, call: RouteCall, since: datetime, until: datetime) -> AsyncIterator[list[Any]]:
+        """Yield a domain's log from `since` to `until`, oldest first, in pages of entries as Mailgun writes them.
+
+        Entries come into the log late and out of order. Raises RecordsUnavailable.
+        """
+        place = self._reachable(call)
+        asked = {
+            "start": format_datetime(since),
+            "end": format_datetime(until),
+            "events": list(LOGGED),
+            "filter": {"AND": [_equals("domain", place.domain)]},
+            "include_subaccounts": True,
+        }
+        token = ""
+        while True:
+            pages = {"sort": "timestamp:asc", "limit": PAGE} | ({"token": token} if token else {})
+            url = place.url("/v1/analytics/logs")
+            page = await self._asked(call, place, "POST", url, _RawPage, json=asked | {"pagination": pages})
+            if page.items:
+                yield page.items
+            if not page.items or page.pagination.next in ("", token):
+                return
+            token = page.pagination.next
+
+    async def suppressions(self, call: RouteCall) -> AsyncIterator[tuple[str, SuppressionReason]]:
+        """Yield each address on the domain's lists, with the reason. Raises RecordsUnavailable."""
+        place = self._reachable(call)
+        for name, reason in LISTS.items():
+            url = place.url(f"/v3/{{domain}}/{name}") + f"?limit={LISTED}"
+            while url:
+                if not url.startswith(f"{place.base_url}/"):
+                    raise RecordsUnavailable(f"Mailgun's list of {name} goes on at another host: the key stays here")
+                page = await self._asked(call, place, "GET", url, _ListPage)
+                for one in page.items:
+                    yield one.address, reason
+                url = page.paging.next if page.items and page.paging.next != url else ""
+
+    def _reachable(self, call: RouteCall) -> _Place:
+        try:
+            return self._place(call)
+        except _Ended as end:
+            raise RecordsUnavailable(end.outcome.what) from end
+
+    async def _asked(self, call: RouteCall, place: _Place, method: str, url: str, shape: type[_T], **body: Any) -> _T:
+        """Return the answer to one question. Raises RecordsUnavailable."""
+        try:
+            line = self._take_line(call, place)
+        except _Ended as end:
+            raise RecordsUnavailable(end.outcome.what) from end
+        keep = False
+        try:
+            response = await line.client.request(method, url, auth=place.auth, **body)
+            if response.status_code != 200:
+                reply = _reply("mailgun", place, response)
+                raise RecordsUnavailable(f"Mailgun answered {reply.code} {reply.text}", reply.retry_after_seconds)
+            found = msgspec.json.decode(response.content, type=shape)
+            keep = True
+        except (*_FAILURES, msgspec.MsgspecError) as error:
+            raise RecordsUnavailable(place.without_key(_why(error))) from error
+        finally:
+            await self._put_back(call, place, line, keep=keep)
+        return found
+
+
+def _equals(attribute: str, value: str) -> dict[str, Any]:
+    return {"attribute": attribute, "comparator": "=", "values": [{"label": value, "value": value}]}
+
 
 def _fields(call: RouteCall, mail: Mail) -> dict[str, str]:
     """The form beside the message. No tracking: it rewrites links and adds a pixel, which were never agreed to."""
@@ -495,6 +582,20 @@ class _Next(msgspec.Struct):
 class _Page(msgspec.Struct):
     items: list[_Event]
     pagination: _Next = msgspec.field(default_factory=_Next)
+
+
+class _RawPage(msgspec.Struct):
+    items: list[Any]
+    pagination: _Next = msgspec.field(default_factory=_Next)
+
+
+class _Listed(msgspec.Struct):
+    address: str
+
+
+class _ListPage(msgspec.Struct):
+    items: list[_Listed]
+    paging: _Next = msgspec.field(default_factory=_Next)
 
 
 def _settled(call: RouteCall, place: _Place, events: "Sequence[_Event]") -> Accepted | Refused | None:

@@ -20,7 +20,7 @@ import re
 import ssl
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -37,14 +37,25 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
-from adapters.interface import Claim, Mail, RouteUnfit, Sought, beyond_ascii, reply_of, without_addresses
+from adapters.interface import (
+    Claim,
+    Mail,
+    RecordsUnavailable,
+    RouteUnfit,
+    Sought,
+    beyond_ascii,
+    reply_of,
+    without_addresses,
+)
 from adapters.mail.claimed_request import ANSWER_S, FAILURES, ClaimRefused, Connections, Exchange, Gate, Origin
 from adapters.secrets import SecretMissing, Secrets
-from schemas.sending import Accepted, NotSent, Outcome, Refused, RouteCall, Unknown
+from schemas.sending import Accepted, NotSent, Outcome, Refused, RouteCall, SuppressionReason, Unknown
 
 OPTIONS = frozenset({"region", "configuration_set", "identity", "endpoint_url", "secret_ref"})
 TOKEN_TAG = "mailfleet-token"
 ATTEMPT_TAG = "mailfleet-attempt"
+LISTED = 1_000  # the most that ListSuppressedDestinations gives at once
+LIST_REASONS: Mapping[str, SuppressionReason] = {"BOUNCE": "hard_bounce", "COMPLAINT": "complaint"}
 THREADS = 64
 CLIENTS = 64
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -134,6 +145,23 @@ class SesAdapter:
             exchange.break_off()
         self._connections.close()
 
+    async def suppressions(self, call: RouteCall) -> AsyncIterator[tuple[str, SuppressionReason]]:
+        """Yield each address on the account's suppression list of the region. Raises RecordsUnavailable."""
+        loop, token = asyncio.get_running_loop(), ""
+        while True:
+            params = {"PageSize": LISTED} | ({"NextToken": token} if token else {})
+            try:
+                page = await loop.run_in_executor(
+                    self._threads, self._seen, call, "list_suppressed_destinations", params, "the suppression list"
+                )
+            except RouteUnfit as error:
+                raise RecordsUnavailable(str(error)) from error
+            for one in page.get("SuppressedDestinationSummaries", []):
+                yield one["EmailAddress"], LIST_REASONS.get(one.get("Reason", ""), "hard_bounce")
+            if page.get("NextToken", "") in ("", token):
+                return
+            token = page["NextToken"]
+
     # ── in a thread ──────────────────────────────────────────────────────────────────────────────
 
     def _submit(self, call: RouteCall, mail: Mail, exchange: Exchange) -> Outcome:
@@ -175,7 +203,8 @@ class SesAdapter:
         exchange: Exchange = self._here.exchange
         body = request.body or b""
         connection = self._connections.take(origin)
-        answer = exchange.run(connection, request.method, url.path, dict(request.headers), body)
+        path = f"{url.path}?{url.query}" if url.query else url.path
+        answer = exchange.run(connection, request.method, path, dict(request.headers), body)
         return AWSResponse(request.url, answer.status, answer.headers, _Body(answer.body))
 
     def _client(self, call: RouteCall) -> Any:
@@ -240,7 +269,7 @@ class SesAdapter:
             found.append(_identity(what, self._seen(call, "get_email_identity", {"EmailIdentity": domain}, what)))
         return without_addresses("; ".join(found))
 
-    def _seen(self, call: RouteCall, operation: str, params: Mapping[str, str], what: str) -> Mapping[str, Any]:
+    def _seen(self, call: RouteCall, operation: str, params: Mapping[str, str | int], what: str) -> Mapping[str, Any]:
         """Return the API's answer to a question that sends no mail. Raises RouteUnfit."""
         exchange = Exchange(None, self._answer_s)
         try:

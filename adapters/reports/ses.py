@@ -27,7 +27,7 @@ def findings(report: Report) -> list[Finding]:
     recipients = about.get(listed) if isinstance(about, dict) else None
     if not isinstance(about, dict) or not isinstance(recipients, list):
         return []
-    return [_finding(kind, about, one) for one in recipients[:MAX_RECIPIENTS]]
+    return [finding(kind, about, one) for one in recipients[:MAX_RECIPIENTS]]
 
 
 def _json(text: str) -> dict[str, Any]:
@@ -44,7 +44,8 @@ def _json(text: str) -> dict[str, Any]:
     return {}
 
 
-def _finding(kind: Kind, about: dict[str, Any], one: object) -> Finding:
+def finding(kind: Kind, about: dict[str, Any], one: object) -> Finding:
+    """Return what a notification says of one of its recipients, an object or an address alone."""
     fields = one if isinstance(one, dict) else {"emailAddress": one}
     diagnostic = str(fields.get("diagnosticCode") or about.get("smtpResponse") or "").removeprefix("smtp;").strip()
     quoted = said(diagnostic)

@@ -15,7 +15,7 @@ from rich.console import Console
 from ops.commands.settings import HOME, RUNNING
 from ops.embedded import EmbeddedKafka, EmbeddedPostgres
 from ops.site import make_key
-from ops.stack import BESIDE, Stack
+from ops.stack import Stack
 from projections.migrate import migrate
 from streams.app import make_topics
 from streams.settings import from_environment
@@ -50,7 +50,8 @@ def up(workers: int, replicas: int) -> None:
     """Run the pipeline for your own fleet until Ctrl-C: servers, topics, schema, all processes.
 
     Kafka and Postgres run below .mailfleet/fleet unless KAFKA_BROKERS and DATABASE_URL name yours. While it
-    runs, all other commands in this folder speak to it. Processes that end are started again.
+    runs, all other commands in this folder speak to it. Processes that end are started again. With DOOR_PORT the door
+    listens too.
     """
     HOME.mkdir(parents=True, exist_ok=True)
     stopping: list[int] = []
@@ -65,11 +66,14 @@ def up(workers: int, replicas: int) -> None:
         stack = Stack(found, HOME / "logs")
         _write_running(found)
         try:
-            for role in ("intake", "projector", *BESIDE):
+            for role in ("intake", "projector", "mail", "dns"):
                 stack.add(role, role)
             for number in range(1, workers + 1):
                 for role in ("delivery", "fleet"):
                     stack.add(role, f"{role}-{number}")
+            if settings.door.port:
+                stack.add("door", "door")
+                out.print(f"the door listens on {settings.door.host} port {settings.door.port}")
             out.print(f"running; logs in {HOME / 'logs'}; Ctrl-C ends it. Next: mailfleet apply FLEET.toml")
             while not stopping:
                 stack.tend()

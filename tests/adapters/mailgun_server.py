@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.utils import format_datetime, parseaddr, parsedate_to_datetime
 from typing import Any, Literal
+from urllib.parse import parse_qsl
 
 from tests.adapters.scripted_smtp import Cut, Raw, Silence
 
@@ -121,6 +122,7 @@ class MailgunServer:
         self.late_events = 0  # so many of the last log entries are not to be seen yet
         self.kept: list[Kept] = []
         self.log: list[dict[str, Any]] = []
+        self.lists: dict[str, list[dict[str, Any]]] = {}  # bounces, complaints, unsubscribes: their items
         self.told: list[str] = []  # "METHOD path" of each request whose first line came
         self.connections = 0  # that stand, TLS included
         self.met = 0  # that ever stood
@@ -260,6 +262,10 @@ class MailgunServer:
             case ("POST", "v1", "analytics", "logs"):
                 self._authorise(request, b"Forbidden")
                 return self._logs(request)
+            case ("GET", "v3", domain, ("bounces" | "complaints" | "unsubscribes") as name):
+                self._authorise(request, b"Forbidden")
+                self._domain(domain)
+                return self._list(request, domain, name)
             case ("GET", "v4", "domains", name):
                 self._authorise(request, "Invalid private key")
                 return _json(200, self._domain(name))
@@ -353,6 +359,17 @@ class MailgunServer:
             }
             | {name.replace("_", "-"): value for name, value in more.items()}
         )
+
+    def _list(self, request: _Request, domain: str, name: str) -> Answer:
+        """A suppression list, by the page; the last page is an empty one, as the real one's is."""
+        query = dict(parse_qsl(request.path.partition("?")[2]))
+        limit, skip = int(query.get("limit", "100")), int(query.get("skip", "0"))
+        if not 1 <= limit <= 1000:
+            raise _No(400, "limit must be within 1-1000")
+        found = self.lists.get(name, [])[skip : skip + limit]
+        base = f"{'http' if self._context is None else 'https'}://{request.headers['host']}/v3/{domain}/{name}"
+        pages = {"first": f"{base}?limit={limit}", "next": f"{base}?page=next&limit={limit}&skip={skip + limit}"}
+        return _json(200, {"items": found, "paging": pages | {"previous": "", "last": f"{base}?page=last"}})
 
     def _logs(self, request: _Request) -> Answer:
         try:

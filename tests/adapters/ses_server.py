@@ -1,4 +1,5 @@
-"""Amazon SES, API v2, on real sockets: SendEmail, GetAccount, GetEmailIdentity, GetConfigurationSet.
+"""Amazon SES, API v2, on real sockets: SendEmail, GetAccount, GetEmailIdentity, GetConfigurationSet,
+ListSuppressedDestinations.
 
 Requests and answers are held against botocore's own service model, signatures are checked, what SES does to a mail
 is done, and the events that it would publish are kept. A script makes it misbehave at any step.
@@ -17,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.utils import format_datetime, parseaddr
 from typing import Any, Literal
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -33,7 +34,11 @@ Step = Literal["handshake", "head", "body", "request", "answer"]
 
 MODEL = ServiceModel(Loader().load_service_model("sesv2", "service-2"))
 OPERATIONS = {
-    name: MODEL.operation_model(name) for name in ("SendEmail", "GetAccount", "GetEmailIdentity", "GetConfigurationSet")
+    name: MODEL.operation_model(name)
+    for name in (
+        *("SendEmail", "GetAccount", "GetEmailIdentity", "GetConfigurationSet"),
+        "ListSuppressedDestinations",
+    )
 }
 COMMON_ERRORS: Mapping[str, int] = {
     "AccessDeniedException": 403,
@@ -154,6 +159,7 @@ class SesServer:
         self.configuration_sets: dict[str, bool] = {}
         self.script: dict[Step, Behaviour] = {}
         self.taken: list[Taken] = []
+        self.suppressed: list[tuple[str, str]] = []  # address and BOUNCE or COMPLAINT
         self.records: list[dict[str, Any]] = []  # the events that configuration sets publish, in order
         self.log: list[str] = []
         self.connections = 0
@@ -346,6 +352,8 @@ class SesServer:
                 return self._get_account()
             case "GetEmailIdentity":
                 return self._get_email_identity(params["EmailIdentity"])
+            case "ListSuppressedDestinations":
+                return self._list(int(params.get("NextToken", "0")), params.get("PageSize", 1000))
             case "GetConfigurationSet":
                 name = params["ConfigurationSetName"]
                 return {"ConfigurationSetName": name, "SendingOptions": {"SendingEnabled": self._is_on(name)}}
@@ -435,6 +443,14 @@ class SesServer:
             "SuppressionAttributes": {"SuppressedReasons": ["BOUNCE", "COMPLAINT"]},
         }
 
+    def _list(self, skip: int, size: int) -> dict[str, Any]:
+        found = [
+            {"EmailAddress": address, "Reason": reason, "LastUpdateTime": datetime.now(UTC)}
+            for address, reason in self.suppressed[skip : skip + size]
+        ]
+        more = {"NextToken": str(skip + size)} if skip + size < len(self.suppressed) else {}
+        return {"SuppressedDestinationSummaries": found, **more}
+
     def _get_email_identity(self, name: str) -> dict[str, Any]:
         found = self.identities.get(name)
         if found is None:
@@ -458,17 +474,30 @@ class SesServer:
 # ── the wire: rest-json as botocore's model describes it ─────────────────────────────────────────
 
 
-def _route(request: _Request) -> tuple[OperationModel, dict[str, str]]:
+def _asked(operation: OperationModel, query: str) -> dict[str, Any]:
+    """Return the members that stand in the query string, as the model's types."""
+    members = operation.input_shape.members if query else {}
+    named = {
+        shape.serialization["name"]: (name, shape) for name, shape in members.items() if "name" in shape.serialization
+    }
+    pairs = [(*named[key], value) for key, value in parse_qsl(query)]
+    return {name: int(value) if shape.type_name == "integer" else value for name, shape, value in pairs}
+
+
+def _route(request: _Request) -> tuple[OperationModel, dict[str, Any]]:
     """Return the operation that method and path name, and the members that stand in the path."""
+    path, _, query = request.path.partition("?")
     for operation in OPERATIONS.values():
         pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", operation.http["requestUri"])
-        found = re.fullmatch(pattern, request.path)
+        found = re.fullmatch(pattern, path)
         if found is not None and operation.http["method"] == request.method:
-            return operation, {name: unquote(value) for name, value in found.groupdict().items()}
+            return operation, {name: unquote(value) for name, value in found.groupdict().items()} | _asked(
+                operation, query
+            )
     raise ApiError("UnknownOperationException", "")
 
 
-def _params(operation: OperationModel, body: bytes, named: dict[str, str]) -> Mapping[str, Any]:
+def _params(operation: OperationModel, body: bytes, named: dict[str, Any]) -> Mapping[str, Any]:
     """Return the members of a request. Raises ApiError for what the model does not have."""
     shape: Shape | None = operation.input_shape
     try:
@@ -498,7 +527,7 @@ def _unpacked(value: Any, shape: Any) -> Any:
 def _shaped(said: dict[str, Any], operation: OperationModel) -> bytes:
     report = ParamValidator().validate(said, operation.output_shape)
     assert not report.has_errors(), report.generate_report()
-    return json.dumps(said).encode()
+    return json.dumps(said, default=lambda moment: moment.timestamp()).encode()
 
 
 def _error(

@@ -23,7 +23,8 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("KAFKA", "DATABASE"))}
-        self.environment = {**kept, "PYTHONPATH": str(ROOT)}
+        nobody = {"DNS_RESOLVERS": "127.0.0.1:9", "DNS_RDAP_URL": "off", "DNS_RECEIVERS": "off"}
+        self.environment = {**kept, **nobody, "PYTHONPATH": str(ROOT)}
         (folder / ".mailfleet").mkdir(parents=True)
         (folder / ".mailfleet" / "jars").symlink_to(ROOT / ".mailfleet" / "jars")
         self.log = folder / "up.log"

@@ -33,8 +33,11 @@ ROLES_OF_MODULE = {
     "streams/agents/declared.py": {"dns watcher", "mail reader"},
     "streams/agents/read_mail.py": {"mail reader"},
     "ops/saved_mail.py": {"mail reader"},
+    "streams/agents/door.py": {"door"},
+    "streams/agents/poll_mailgun.py": {"door"},
+    "streams/agents/provider_reports.py": {"door"},
     "streams/app.py": {"delivery stage", "fleet stage", "hands"},
-    "ops/run.py": {"projector", "intake", "dns watcher", "mail reader"},
+    "ops/run.py": {"projector", "intake", "dns watcher", "mail reader", "door"},
     "ops/verify.py": {"verify"},
     "ops/fleet_plan.py": {"fleet file", "verify"},
     "ops/fleet_orders.py": {"operators"},
@@ -46,7 +49,7 @@ ROLES_OF_MODULE = {
     "ops/site.py": {"upstream"},
 }
 """Who runs the code of a module that names a topic."""
-OUTSIDE = {"upstream", "door", "telegram"}
+OUTSIDE = {"upstream", "telegram"}
 OTHERS_WRITE = {
     "delivery-inputs": {
         *("send.requested", "request.rejected"),  # intake
@@ -66,6 +69,7 @@ OTHERS_WRITE = {
     },
     "dns-observations": {"domain.observed"},
     "mail-positions": {"mailbox.read", "mailbox.unreadable"},
+    "log-positions": {"provider.log_read"},
     "dead-letters": {"letter.died"},
 }
 """Facts that do not come out of a mind."""
