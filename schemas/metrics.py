@@ -58,6 +58,9 @@ MAILGUN_LOG_BEHIND_SECONDS = Gauge(
     ["domain"],
 )
 
+TELEGRAM_CALLS = Counter("mailfleet_telegram_calls_total", "Messages sent or edited by the Telegram bot", ["what"])
+TELEGRAM_WAITS = Counter("mailfleet_telegram_waits_total", "Times that Telegram or Kafka was lost and waited for")
+
 METRICS = (
     REQUESTS,
     ENTRIES,
@@ -77,4 +80,6 @@ METRICS = (
     DOOR_EVENTS,
     DOOR_REFUSED,
     MAILGUN_LOG_BEHIND_SECONDS,
+    TELEGRAM_CALLS,
+    TELEGRAM_WAITS,
 )

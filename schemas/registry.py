@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from schemas import dns, fleet, health, mail, policy, reports, sending
+from schemas import dns, fleet, health, mail, policy, reports, sending, telling
 from schemas.entry import Decided, Seen
 from schemas.envelope import Envelope, Origin, Unreadable
 
@@ -110,6 +110,9 @@ _CLASSES: tuple[type[Fact], ...] = (
     health.ResumeOrdered,
     health.AlertRaised,
     health.AlertResolved,
+    telling.AlertPosting,
+    telling.AlertPosted,
+    telling.AlertAcknowledged,
 )
 
 

@@ -217,6 +217,17 @@ LOG_POSITIONS = Topic(
     readers=("door",),
     facts=("provider.log_read",),
 )
+ALERT_POSTS = Topic(
+    "alert-posts",
+    "What people were told of alerts, and what they answered.",
+    key="post",
+    partitions=1,
+    retention_ms=90 * DAY_MS,
+    writers=("telegram",),
+    readers=("telegram",),
+    facts=("alert.posting", "alert.posted", "alert.acknowledged"),
+    broker_time=True,
+)
 SEND_RESULTS = Topic(
     "send-results",
     "The answer to upstream: every change of a send's state, with its reason.",
@@ -263,6 +274,7 @@ CATALOGUE: Mapping[str, Topic] = {
         LOG_POSITIONS,
         SEND_RESULTS,
         ALERTS,
+        ALERT_POSTS,
         DEAD_LETTERS,
     )
 }

@@ -1,0 +1,284 @@
+"""Tells people of alerts by Telegram, each message once, and takes their orders.
+
+A message's sending is written to topic alert-posts before and after: what a crash leaves in between is looked for in
+the chat (an edit to the same text is answered "not modified" where it stands already) before anything is sent again.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from adapters.telegram import Heard, Telegram, TelegramAway, TelegramRefused
+from schemas import registry
+from schemas.envelope import Unreadable, from_wire, to_wire
+from schemas.health import AlertRaised, AlertResolved
+from schemas.metrics import TELEGRAM_CALLS, TELEGRAM_WAITS
+from schemas.telling import AlertAcknowledged, AlertPosted, AlertPosting
+from schemas.topics import ALERT_POSTS, ALERTS, Topic, partition_of
+from streams.agents.alert_board import Board, Post, Quiet, Story, text_of
+from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Record, Writer
+from streams.settings import Settings
+
+PROBED = 25
+"""Message ids after the last known one in which a message of doubtful fate is looked for."""
+POLL_S = 1.0
+HELLO = "mailfleet tells of its alerts here; /status says how it stands"
+LONGEST_WAIT_S = 60.0
+Order = Callable[[str, str], Awaitable[str]]
+"""(what follows the command, who orders it) → the answer. Raises OrderWrong."""
+
+log = logging.getLogger("mailfleet")
+
+
+class OrderWrong(ValueError):
+    """A command that cannot be carried out as it was written; the text says how to write it."""
+
+
+class CannotTell(Exception):
+    """Telegram refuses the bot for good; the text says what to mend."""
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Who is told, and who may order. `people` maps Telegram user ids to names; `digest_hour` is local to `quiet`."""
+
+    chat: int
+    people: Mapping[int, str]
+    quiet: Quiet = field(default_factory=Quiet)
+    gap_s: float = 3.0  # between two calls: a group takes 20 messages a minute (Bot FAQ, limits)
+    digest_hour: int = 8
+
+
+@dataclass
+class Digest:
+    """What makes the daily digest's text, from the read models."""
+
+    text: Callable[[], Awaitable[str]]
+
+
+@dataclass
+class Teller:
+    """One bot process; two of one token would take each other's updates."""
+
+    settings: Settings
+    telegram: Telegram
+    audience: Audience
+    orders: Mapping[str, Order]
+    digest: Digest | None = None
+    heartbeat: Callable[[], Awaitable[None]] | None = None
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    reader: Reader | None = None  # by default of the settings' Kafka
+    writer: Writer | None = None
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.board = Board(self.audience.quiet)
+        self._reader = self.reader or Reader(self.settings.connection)
+        self._writer = self.writer or Writer(self.settings.connection)
+        self._read = {ALERTS.name: 0, ALERT_POSTS.name: 0}
+        self._heard_up_to = 0
+
+    def stop(self) -> None:
+        """End; what is under way is found again by the next process."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Tell and listen until stopped. Raises CannotTell."""
+        working = [asyncio.create_task(job()) for job in (self._tell_for_ever, self._listen_for_ever)]
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({*working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (*working, stopping):
+            task.cancel()
+        ended = await asyncio.gather(*working, stopping, return_exceptions=True)
+        await self._writer.close()
+        await self._reader.close()
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
+
+    # ── telling ──────────────────────────────────────────────────────────────────────────────────
+
+    async def _tell_for_ever(self) -> None:
+        wait = 0.0
+        while True:
+            try:
+                await self.catch_up()
+                busy = await self.step()
+                await self._beat()
+                wait = 0.0
+                await asyncio.sleep(self.audience.gap_s if busy else POLL_S)
+            except (LogUnreachable, AppendUncertain, TelegramAway) as error:
+                TELEGRAM_WAITS.inc()
+                wait = min(LONGEST_WAIT_S, max(1.0, wait * 2, getattr(error, "after_s", 0)))
+                log.warning("the teller tries again in %.0f s: %s", wait, error)
+                await asyncio.sleep(wait)
+            except TelegramRefused as error:
+                raise CannotTell(
+                    f"Telegram refuses the bot: {error}. Check TELEGRAM_TOKEN and TELEGRAM_CHAT."
+                ) from error
+
+    async def _beat(self) -> None:
+        if self.heartbeat is not None:
+            await self.heartbeat()
+
+    async def catch_up(self) -> None:
+        """Read on in both topics; alerts first, for posts name them. Raises LogUnreachable."""
+        for topic in (ALERTS, ALERT_POSTS):
+            name = self.settings.topic(topic)
+            first, end = await self._reader.bounds(name, 0)
+            async for chunk in self._reader.read(name, 0, max(first, self._read[topic.name]), end):
+                for record in chunk:
+                    self._take(topic, record)
+            self._read[topic.name] = end
+
+    def _take(self, topic: Topic, record: Record) -> None:
+        try:
+            envelope = from_wire(record.value)
+            fact = registry.fact_of(envelope.type, envelope.v, envelope.data)
+        except Unreadable as error:
+            log.warning("%s offset %d cannot be read and is passed over: %s", topic.name, record.offset, error)
+            return
+        if isinstance(fact, AlertRaised | AlertResolved):
+            self.board.heard(record.offset, record.at, fact)
+        elif isinstance(fact, AlertPosting | AlertPosted | AlertAcknowledged):
+            self.board.told(fact)
+
+    async def step(self) -> bool:
+        """Do one thing that is due; False when nothing is."""
+        if not self.board.last_message:  # from where on would a message of doubtful fate be looked for?
+            message = await self.telegram.say(self.audience.chat, HELLO, silent=True)
+            await self._write(AlertPosted("hello", self.audience.chat, message, HELLO))
+            return True
+        unsure = self.board.unsure()
+        if unsure:
+            await self._settle(unsure[0])
+            return True
+        new = self.board.new(self.now())
+        if new is not None:
+            await self._post(*new)
+            return True
+        changed = self.board.changed()
+        if changed is not None:
+            text = self.board.text(changed)
+            said = await self._edit(changed.chat, changed.message_id, text, changed)
+            if said == "not ours":
+                log.warning("message %d cannot be edited: somebody deleted it, or it is too old", changed.message_id)
+            await self._write(AlertPosted(changed.id, changed.chat, changed.message_id, text))
+            return True
+        return await self._digest()
+
+    async def _post(self, id_: str, stories: list[Story]) -> None:
+        offsets = tuple(story.offset for story in stories)
+        await self._write(AlertPosting(id_, self.audience.chat, text_of(stories), offsets, self.board.last_message))
+        await self._say(self.board.posts[id_])
+
+    async def _say(self, post: Post) -> None:
+        silent = all(story.raised.severity == "info" for story in post.stories)
+        TELEGRAM_CALLS.labels("say").inc()
+        message = await self.telegram.say(post.chat, post.shown, _buttons(post), silent=silent)
+        await self._write(AlertPosted(post.id, post.chat, message, post.shown))
+
+    async def _settle(self, post: Post) -> None:
+        """Look whether a message of doubtful fate stands in the chat; send it only when it does not."""
+        known = {other.message_id for other in self.board.posts.values()}
+        for message in range(post.after + 1, post.after + 1 + PROBED):
+            if message not in known and await self._edit(post.chat, message, post.shown, post) != "not ours":
+                await self._write(AlertPosted(post.id, post.chat, message, post.shown))
+                return
+        await self._say(post)
+
+    async def _edit(self, chat: int, message: int, text: str, post: Post) -> str:
+        TELEGRAM_CALLS.labels("edit").inc()
+        return await self.telegram.edit(chat, message, text, _buttons(post))
+
+    async def _write(self, fact: AlertPosting | AlertPosted | AlertAcknowledged) -> None:
+        """Append to alert-posts, and fold: what a later look at the topic finds is the same. Raises AppendUncertain."""
+        by = f"teller/{self.settings.name}"
+        envelope = registry.enveloped(fact, id=uuid.uuid4().hex, at=self.now(), key=fact.post, by=by)
+        raw = fact.post.encode()
+        place = partition_of(raw, ALERT_POSTS.partitions)
+        await self._writer.append(self.settings.topic(ALERT_POSTS), place, raw, to_wire(envelope))
+        self.board.told(fact)
+
+    async def _digest(self) -> bool:
+        if self.digest is None:
+            return False
+        now = self.now()
+        local = now.astimezone(ZoneInfo(self.audience.quiet.zone))
+        id_ = f"digest/{local:%Y-%m-%d}"
+        if local.hour < self.audience.digest_hour or id_ in self.board.posts:
+            return False
+        text = await self.digest.text()
+        await self._write(AlertPosting(id_, self.audience.chat, text, (), self.board.last_message))
+        await self._say(self.board.posts[id_])
+        return True
+
+    # ── listening ────────────────────────────────────────────────────────────────────────────────
+
+    async def _listen_for_ever(self) -> None:
+        while True:
+            try:
+                for heard in await self.telegram.hear(self._heard_up_to):
+                    await self.obey(heard)
+                    self._heard_up_to = max(self._heard_up_to, heard.update_id)
+            except (TelegramAway, AppendUncertain, LogUnreachable) as error:
+                log.warning("the teller listens again in 5 s: %s", error)
+                await asyncio.sleep(5)
+            except TelegramRefused as error:
+                raise CannotTell(f"Telegram refuses to tell what people say: {error}") from error
+
+    def _passed(self, chat: int, message: int) -> None:
+        """A message of any kind stands in the chat: one of ours that is to come has a higher id."""
+        if chat == self.audience.chat:
+            self.board.last_message = max(self.board.last_message, message)
+
+    async def obey(self, heard: Heard) -> None:
+        """Carry out what an allowed person wrote or pressed; anybody else is not answered."""
+        self._passed(heard.chat, heard.message)
+        name = self.audience.people.get(heard.person)
+        if name is None:
+            if heard.person:
+                log.warning("person %d is not in TELEGRAM_PEOPLE and was not answered", heard.person)
+            return
+        who = f"{name} ({heard.person})"
+        if heard.button:
+            await self._pressed(heard, who)
+        elif heard.text.startswith("/"):
+            command, _, rest = heard.text[1:].partition(" ")
+            answer = await self._ordered(command.partition("@")[0], rest.strip(), who)
+            self._passed(heard.chat, await self.telegram.say(heard.chat, answer))
+
+    async def _pressed(self, heard: Heard, who: str) -> None:
+        what, _, post = heard.button.partition(":")
+        if what == "ack" and post in self.board.posts:
+            if not self.board.posts[post].seen_by:
+                await self._write(AlertAcknowledged(post, who, self.now()))
+            await self.telegram.answer(heard.query, "noted")
+        else:
+            await self.telegram.answer(heard.query, "this message is not known any more")
+
+    async def _ordered(self, command: str, rest: str, who: str) -> str:
+        if command == "ack":
+            return await self._acknowledged(rest, who)
+        order = self.orders.get(command)
+        if order is None:
+            return "I know " + ", ".join(f"/{name}" for name in (*self.orders, "ack"))
+        try:
+            return (await order(rest, who))[:4000]
+        except OrderWrong as wrong:
+            return str(wrong)
+
+    async def _acknowledged(self, rest: str, who: str) -> str:
+        """Take /ack POST, or /ack alone for all that is going on."""
+        open_ = [p for p in self.board.posts.values() if p.stories and not p.seen_by and rest in ("", p.id)]
+        for post in open_:
+            await self._write(AlertAcknowledged(post.id, who, self.now()))
+        return f"noted: {len(open_)} message(s)"
+
+
+def _buttons(post: Post) -> list[tuple[str, str]]:
+    return [("I look after it", f"ack:{post.id}")] if post.stories and not post.seen_by else []
