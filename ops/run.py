@@ -18,19 +18,23 @@ from adapters.dns.look import EyesWrong, named_resolvers, open_eyes
 from adapters.dns.receivers import KnownReceivers, MxReceivers
 from adapters.mail.mailgun import MailgunAdapter
 from adapters.reports.sns import Amazon
-from adapters.secrets import Secrets
+from adapters.secrets import SecretMissing, Secrets
 from ops.logs import set_up
+from ops.telegram_bot import teller_of
 from ops.watchdog import watch
 from projections.migrate import migrate
 from projections.projector import Projector, Source
 from schemas.entry import JournalBroken
 from schemas.topics import (
+    ALERT_POSTS,
+    ALERTS,
     DEAD_LETTERS,
     DELIVERY_INPUTS,
     DELIVERY_JOURNAL,
     DNS_OBSERVATIONS,
     FLEET_INPUTS,
     FLEET_JOURNAL,
+    FLEET_TICKS,
     LOG_POSITIONS,
     MAIL_POSITIONS,
     SEND_REQUESTS,
@@ -40,6 +44,7 @@ from streams.agents.intake import Intake
 from streams.agents.poll_mailgun import MailgunLogs
 from streams.agents.provider_reports import Publisher
 from streams.agents.read_mail import MailReader
+from streams.agents.tell_people import CannotTell
 from streams.agents.watch_dns import DnsWatcher
 from streams.app import Role, create_app, places_of, run_worker
 from streams.log.kafka import Reader, Writer
@@ -128,6 +133,14 @@ async def _first_to_end(running: list[Coroutine[Any, Any, None]]) -> None:
         task.result()
 
 
+async def _telegram(settings: Settings, stop: asyncio.Event) -> None:
+    wanted = {settings.topic(t): t for t in (ALERTS, ALERT_POSTS, FLEET_INPUTS, FLEET_TICKS)}
+    await asyncio.to_thread(check, settings.connection, wanted)
+    teller = teller_of(settings)
+    await _until(stop, teller.run(), teller.stop)
+    await teller.telegram.close()
+
+
 async def _until(stop: asyncio.Event, running: Any, end: Callable[[], None]) -> None:
     task = asyncio.ensure_future(running)
     stopping = asyncio.ensure_future(stop.wait())
@@ -146,6 +159,7 @@ RUN: Mapping[str, Run] = {
     "dns": _dns,
     "mail": _mail,
     "door": run_door,
+    "telegram": _telegram,
 }
 """Role → what runs it until the event is set."""
 
@@ -169,7 +183,7 @@ def main() -> int:
         settings = from_environment()
         set_up(settings.name, settings.log_level, settings.log_format)
         asyncio.run(_main(run, settings))
-    except (SettingMissing, EyesWrong, TopicsWrong, JournalBroken) as error:
+    except (SettingMissing, SecretMissing, CannotTell, EyesWrong, TopicsWrong, JournalBroken) as error:
         log.critical("%s", error)
         return EX_CONFIG
     return 0

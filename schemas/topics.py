@@ -181,7 +181,7 @@ FLEET_TICKS = Topic(
     partitions=FLEET_PARTITIONS,
     retention_ms=HOUR_MS,
     writers=("fleet stage",),
-    readers=("fleet stage",),
+    readers=("fleet stage", "telegram"),
     broker_time=True,
     segment_ms=10 * MINUTE_MS,
 )

@@ -41,6 +41,19 @@ class DoorSettings(msgspec.Struct, frozen=True):
     poll_mailgun_s: float = 300.0  # between two looks into Mailgun's logs; 0 never looks
 
 
+class TelegramSettings(msgspec.Struct, frozen=True):
+    """Whom the bot tells, who may order, when it is quiet, and to whom it gives a sign of life."""
+
+    token_ref: str = ""
+    chat: int = 0
+    people: tuple[tuple[int, str], ...] = ()  # Telegram user id, name
+    quiet_from: int = 22  # hours, local to `zone`; equal ones are never quiet
+    quiet_to: int = 7
+    zone: str = "UTC"
+    url: str = "https://api.telegram.org/bot"
+    heartbeat_url: str = ""
+
+
 class Settings(msgspec.Struct, frozen=True):
     """How this process reaches the world. `prefix` goes before every topic and group name."""
 
@@ -57,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True):
     log_format: Literal["json", "text"] = "json"
     dns: DnsSettings = DnsSettings()
     door: DoorSettings = DoorSettings()
+    telegram: TelegramSettings = TelegramSettings()
 
     @property
     def secrets_folder(self) -> Path:
@@ -128,6 +142,27 @@ def door_from(environ: Mapping[str, str]) -> DoorSettings:
     )
 
 
+def telegram_from(environ: Mapping[str, str]) -> TelegramSettings:
+    """Return the settings of the Telegram bot. Raises SettingMissing."""
+    quiet = environ.get("TELEGRAM_QUIET", "22-7").split("-")
+    pairs = [pair.split(":", 1) for pair in environ.get("TELEGRAM_PEOPLE", "").replace(",", " ").split()]
+    try:
+        return TelegramSettings(
+            token_ref=environ.get("TELEGRAM_TOKEN", ""),
+            chat=int(environ.get("TELEGRAM_CHAT", "0")),
+            people=tuple((int(person), name) for person, name in pairs),
+            quiet_from=int(quiet[0]) % 24,
+            quiet_to=int(quiet[1]) % 24,
+            zone=environ.get("TELEGRAM_ZONE", "UTC"),
+            url=environ.get("TELEGRAM_URL", TelegramSettings().url),
+            heartbeat_url=environ.get("HEARTBEAT_URL", ""),
+        )
+    except (ValueError, IndexError) as error:
+        raise SettingMissing(
+            "TELEGRAM_CHAT is a number, TELEGRAM_PEOPLE like 52001:lena,52002:tom, TELEGRAM_QUIET like 22-7"
+        ) from error
+
+
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings. Raises SettingMissing."""
     brokers = environ.get("KAFKA_BROKERS")
@@ -148,4 +183,5 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         log_format="text" if environ.get("LOG_FORMAT") == "text" else "json",
         dns=dns_from(environ),
         door=door_from(environ),
+        telegram=telegram_from(environ),
     )

@@ -51,7 +51,7 @@ def up(workers: int, replicas: int) -> None:
 
     Kafka and Postgres run below .mailfleet/fleet unless KAFKA_BROKERS and DATABASE_URL name yours. While it
     runs, all other commands in this folder speak to it. Processes that end are started again. With DOOR_PORT the door
-    listens too.
+    listens too, with TELEGRAM_TOKEN the bot tells of alerts.
     """
     HOME.mkdir(parents=True, exist_ok=True)
     stopping: list[int] = []
@@ -74,6 +74,9 @@ def up(workers: int, replicas: int) -> None:
             if settings.door.port:
                 stack.add("door", "door")
                 out.print(f"the door listens on {settings.door.host} port {settings.door.port}")
+            if settings.telegram.token_ref:
+                stack.add("telegram", "telegram")
+                out.print("the Telegram bot tells of alerts")
             out.print(f"running; logs in {HOME / 'logs'}; Ctrl-C ends it. Next: mailfleet apply FLEET.toml")
             while not stopping:
                 stack.tend()

@@ -37,7 +37,9 @@ ROLES_OF_MODULE = {
     "streams/agents/poll_mailgun.py": {"door"},
     "streams/agents/provider_reports.py": {"door"},
     "streams/app.py": {"delivery stage", "fleet stage", "hands"},
-    "ops/run.py": {"projector", "intake", "dns watcher", "mail reader", "door"},
+    "ops/run.py": {"projector", "intake", "dns watcher", "mail reader", "door", "telegram"},
+    "ops/telegram_bot.py": {"operators", "telegram"},
+    "streams/agents/tell_people.py": {"telegram"},
     "ops/verify.py": {"verify"},
     "ops/fleet_plan.py": {"fleet file", "verify"},
     "ops/fleet_orders.py": {"operators"},
@@ -49,7 +51,7 @@ ROLES_OF_MODULE = {
     "ops/site.py": {"upstream"},
 }
 """Who runs the code of a module that names a topic."""
-OUTSIDE = {"upstream", "telegram"}
+OUTSIDE = {"upstream"}
 OTHERS_WRITE = {
     "delivery-inputs": {
         *("send.requested", "request.rejected"),  # intake
@@ -71,6 +73,7 @@ OTHERS_WRITE = {
     "mail-positions": {"mailbox.read", "mailbox.unreadable"},
     "log-positions": {"provider.log_read"},
     "dead-letters": {"letter.died"},
+    "alert-posts": {"alert.posting", "alert.posted", "alert.acknowledged"},
 }
 """Facts that do not come out of a mind."""
 NOT_DECIDED_YET = {"mta.line_seen"}
