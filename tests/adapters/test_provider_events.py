@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.mail import mailgun as mail_mailgun
@@ -150,6 +150,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.sampled_from(MAILGUN_EVENTS), st.data())
 def test_any_value_in_any_field_of_mailguns_is_borne(name: str, data: st.DataObject) -> None:
     event = mailgun(name)
@@ -159,6 +160,7 @@ def test_any_value_in_any_field_of_mailguns_is_borne(name: str, data: st.DataObj
         mailgun_events.parse(event)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(SES_EVENTS), st.data())
 def test_any_value_in_any_field_of_ses_is_borne(name: str, data: st.DataObject) -> None:
     event: Any = ses(name)
