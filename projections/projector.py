@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 
 from projections import (
     attempts,
+    daily_mail,
     dead_letters,
     decisions,
     domains,
@@ -54,6 +55,7 @@ READ_MODELS: tuple[Project, ...] = (
     waiting.project,
     reports.project,
     suppressions.project,
+    daily_mail.project,
 )
 RETRY_S = 1.0
 
