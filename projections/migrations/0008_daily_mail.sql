@@ -65,6 +65,8 @@ create index decisions_when on decisions (decided_at);
 create index suppressions_when on suppressions (since);
 create index sends_unsent on sends (ended_at) where state in ('failed', 'cancelled', 'expired', 'refused');
 
+create index sends_send on sends ((client || '/' || send_id));
+
 create view analyst.daily_mail as select * from daily_mail;
 
 create view analyst.mails_by_day as
@@ -217,4 +219,19 @@ end
 $$;
 comment on view analyst.daily_mail is 'Mails by day, client, campaign, domain, mailbox, route and receiver: sum the counts, then divide.';
 comment on column analyst.mails_by_route.provider is 'Adapter of the route: smtp, zoho, mailgun, ses, memory';
+-- A key of one column, by which tools join what is about the same send.
+do $$
+declare
+    name text;
+    columns text;
+begin
+    foreach name in array array['sends', 'attempts', 'bounces', 'complaints', 'replies', 'waiting'] loop
+        select string_agg(format('%I', attname), ', ' order by attnum) into columns
+        from pg_attribute where attrelid = format('analyst.%I', name)::regclass and attnum > 0;
+        execute format('create or replace view analyst.%I as select %s, client || ''/'' || send_id as send from public.%I',
+            name, columns, name);
+        execute format('comment on column analyst.%I.send is %L', name, 'The send in one word, client/send_id: joins views');
+    end loop;
+end
+$$;
 grant select on all tables in schema analyst to analyst;
