@@ -19,8 +19,8 @@ create temporary table mail on commit drop as
         b.mailbox,
         b.domain,
         b.route,
-        current_date - (i % current_setting('bench.days')::integer) as day,
-        i * 7919 % 1000 as lot  -- decides what becomes of it: in thousandths
+        current_date - ((i + i / current_setting('bench.mailboxes')::integer) % current_setting('bench.days')::integer) as day,
+        abs(hashint4(i)::bigint) % 1000 as lot  -- decides what becomes of it: in thousandths
     from generate_series(0, current_setting('bench.sends')::integer - 1) i
     join box b on b.n = i * 31 % current_setting('bench.mailboxes')::integer;
 
@@ -118,3 +118,7 @@ insert into gates (client, domain, route, check_name, closed_at, opened_at, rule
     select distinct client, domain, route, 'ptr', now() - interval '2 days', now() - interval '1 day', 'dns gate', 'v1', 2,
         'asked', 'set it'
     from box;
+
+insert into costs (client, item, monthly_usd, source, priced_on, active, changed_at)
+    select distinct client, item, 12.5, 'a price list', current_date, true, now()
+    from box cross join unnest(array['domains', 'servers']) item;

@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 
 from projections import (
     attempts,
+    costs,
     daily_mail,
     dead_letters,
     decisions,
@@ -56,6 +57,7 @@ READ_MODELS: tuple[Project, ...] = (
     reports.project,
     suppressions.project,
     daily_mail.project,
+    costs.project,
 )
 RETRY_S = 1.0
 

@@ -55,30 +55,6 @@ comment on column analyst.domain_timeline.state is 'active, watched, unhealthy, 
 comment on column analyst.domain_timeline.lasted_hours is 'How long it lasted, in hours; up to now while it lasts';
 comment on column analyst.warm_up.mails_per_day_before is 'Cap before; 0: warm-up had not begun';
 comment on column analyst.warm_up.mails_per_day is 'Cap from that day on';
-
-create view analyst.monthly_costs as
-    select
-        m.month, m.client, f.routes_usd, m.by_the_mail_usd, f.routes_usd + m.by_the_mail_usd as total_usd, m.accepted,
-        m.delivered, 1000 * (f.routes_usd + m.by_the_mail_usd) / nullif(m.delivered, 0) as usd_per_thousand_delivered
-    from (
-        select
-            date_trunc('month', d.day)::date as month, d.client, sum(d.accepted) as accepted, sum(d.delivered) as delivered,
-            sum(d.accepted * coalesce(r.per_thousand_usd, 0)) / 1000 as by_the_mail_usd
-        from daily_mail d left join routes r on r.client = d.client and r.route = d.route
-        group by 1, 2
-    ) m
-    join (
-        select client, sum(monthly_usd) filter (where active) as routes_usd from routes group by client
-    ) f on f.client = m.client;
-comment on view analyst.monthly_costs is 'What the routes of each client cost a month at the prices of today, and a thousand delivered mails.';
-comment on column analyst.monthly_costs.month is 'First day of the month';
-comment on column analyst.monthly_costs.client is 'Client that pays';
-comment on column analyst.monthly_costs.routes_usd is 'Fixed prices of its routes in USD';
-comment on column analyst.monthly_costs.by_the_mail_usd is 'What its accepted mails cost by the thousand in USD';
-comment on column analyst.monthly_costs.total_usd is 'Both in USD';
-comment on column analyst.monthly_costs.accepted is 'Mails that providers took';
-comment on column analyst.monthly_costs.delivered is 'Of these, delivered';
-comment on column analyst.monthly_costs.usd_per_thousand_delivered is 'Cost of 1,000 delivered mails in USD';
 create index sender_states_when on sender_states (from_at);
 create index alerts_open on alerts (last_raised_at) where resolved_at is null;
 grant select on all tables in schema analyst to analyst;

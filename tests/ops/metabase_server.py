@@ -259,6 +259,7 @@ def connected(details: Body) -> "psycopg.Connection[tuple[Any, ...]]":
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # headers and body in one packet
     fake: FakeMetabase
 
     def log_message(self, format: str, *args: object) -> None:

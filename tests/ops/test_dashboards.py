@@ -35,7 +35,7 @@ def test_every_question_is_answered_within_a_second_over_many_sends(large: str, 
     slowest = [f"{one.seconds:.3f} s {one.dashboard}: {one.card}, filtered: {one.filtered}" for one in found[:5]]
     print(f"\n{len(found)} questions over {SENDS:,} sends as {role}; the slowest:", *slowest, sep="\n  ")
     assert [one for one in found if one.seconds > SLOWEST_S] == []
-    assert [name_of(one) for one in found if not one.rows] == []
+    assert [name_of(one) for one in found if not (one.rows or one.filtered)] == []
 
 
 def name_of(one: Timed) -> str:

@@ -9,6 +9,7 @@ import msgspec
 import psycopg
 import pytest
 from click.testing import CliRunner
+from psycopg.conninfo import conninfo_to_dict
 
 from ops.cli import cli
 from ops.metabase.api import Metabase, MetabaseRefused
@@ -43,13 +44,12 @@ def connection(database: str) -> Connection:
     migrate(database)
     with psycopg.connect(database) as admin:
         role = make_login(admin, "", LOGIN_PASSWORD)
-        where = admin.info
-    assert where.port is not None
+    where = conninfo_to_dict(database)
     return Connection(
         name="mailfleet",
-        host=where.host,
-        port=where.port,
-        dbname=where.dbname,
+        host=str(where["host"]),
+        port=int(str(where["port"])),
+        dbname=str(where["dbname"]),
         user=role,
         password=LOGIN_PASSWORD,
         schema="analyst",
