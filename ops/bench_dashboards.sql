@@ -13,9 +13,9 @@ create temporary table mail on commit drop as
         i,
         b.client,
         format('s%s', i) as send_id,
-        (array['spring', 'winback', 'launch'])[1 + i / 7 % 3] as campaign,
+        (array['spring', 'winback', 'launch'])[1 + abs(hashint4(i # 1)::bigint) % 3] as campaign,
         md5(i::text) || md5((i + 1)::text) as recipient,
-        (array['gmail', 'outlook', 'yahoo', 'zoho', ''])[1 + i / 3 % 5] as receiver,
+        (array['gmail', 'outlook', 'yahoo', 'zoho', ''])[1 + abs(hashint4(i # 2)::bigint) % 5] as receiver,
         b.mailbox,
         b.domain,
         b.route,
@@ -122,3 +122,13 @@ insert into gates (client, domain, route, check_name, closed_at, opened_at, rule
 insert into costs (client, item, monthly_usd, source, priced_on, active, changed_at)
     select distinct client, item, 12.5, 'a price list', current_date, true, now()
     from box cross join unnest(array['domains', 'servers']) item;
+
+insert into rests (client, scope, name, from_at, until, rule, policy, window_text, numerator, threshold, said, partition,
+    seq, n)
+    select client, 'mailbox', mailbox, now() - interval '3 days', now() - interval '1 day', 'rotation', 'v1', '2 days', 900,
+        700, '', 0, n, 0
+    from box where n % 10 = 0;
+insert into capacity_days (client, day, capacity_mails, demand_mails, mailboxes_in_reserve, mailboxes_resting,
+    reserve_state, rule, said, planned_at)
+    select distinct client, (current_date - ago)::text, 16000, 12000 + ago, 20, 40, 'enough', 'reserve', '', now()
+    from box cross join generate_series(0, 50) ago;

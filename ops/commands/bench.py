@@ -103,7 +103,8 @@ def dashboards_command(sends: int, as_json: bool) -> None:
     Each is asked as the role analyst, once without filters and once with all of them; more than a second is told.
     2,000,000 sends take about 2 GB of disk for the while.
     """
-    with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as folder:
+    Path(".mailfleet").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=Path(".mailfleet").absolute(), prefix="bench-") as folder:
         server = EmbeddedPostgres(Path(folder))
         server.start()
         try:

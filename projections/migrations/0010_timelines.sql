@@ -4,8 +4,14 @@ create view analyst.mailbox_timeline as
         client, name as mailbox, state, from_at, to_at,
         extract(epoch from coalesce(to_at, now()) - from_at)::double precision / 3600 as lasted_hours,
         until, then_state, quota_share, rule, policy, window_text, numerator, denominator, threshold, said
-    from sender_states where scope = 'mailbox';
-comment on view analyst.mailbox_timeline is 'The states of each mailbox over time, with what each was decided on; one never named was active.';
+    from sender_states where scope = 'mailbox'
+    union all
+    select
+        client, name, 'resting', from_at, case when until <= now() then until end,
+        extract(epoch from least(until, now()) - from_at)::double precision / 3600,
+        until, 'active', 0, rule, policy, window_text, numerator, 0, threshold, said
+    from rests where scope = 'mailbox';
+comment on view analyst.mailbox_timeline is 'The states and rests of each mailbox over time, with what each was decided on; one never named was active.';
 
 create view analyst.domain_timeline as
     select
@@ -15,11 +21,17 @@ create view analyst.domain_timeline as
     from sender_states where scope = 'domain'
     union all
     select
+        client, name, '', 'cooling down', from_at, case when until <= now() then until end,
+        extract(epoch from least(until, now()) - from_at)::double precision / 3600,
+        rule, policy, window_text, numerator, 0, threshold, said
+    from rests where scope = 'domain'
+    union all
+    select
         client, domain, route, 'closed by ' || check_name, closed_at, opened_at,
         extract(epoch from coalesce(opened_at, now()) - closed_at)::double precision / 3600,
         rule, policy, 'looks in a row', looks, 0, 0, evidence
     from gates;
-comment on view analyst.domain_timeline is 'The states of each domain over time, and when what the DNS says closed it.';
+comment on view analyst.domain_timeline is 'The states and cool-downs of each domain over time, and when what the DNS says closed it.';
 
 create view analyst.warm_up as
     select
@@ -47,11 +59,12 @@ begin
     end loop;
 end
 $$;
+comment on column analyst.mailbox_timeline.state is 'active, watched, unhealthy (out of rotation), probation, resting';
 comment on column analyst.mailbox_timeline.mailbox is 'Address of the mailbox';
 comment on column analyst.mailbox_timeline.lasted_hours is 'How long it lasted, in hours; up to now while it lasts';
 comment on column analyst.domain_timeline.domain is 'Sending domain';
 comment on column analyst.domain_timeline.route is 'Route over which it was closed; empty: altogether';
-comment on column analyst.domain_timeline.state is 'active, watched, unhealthy, probation; or closed by a check of the DNS';
+comment on column analyst.domain_timeline.state is 'active, watched, unhealthy, probation, cooling down; or closed by a check of the DNS';
 comment on column analyst.domain_timeline.lasted_hours is 'How long it lasted, in hours; up to now while it lasts';
 comment on column analyst.warm_up.mails_per_day_before is 'Cap before; 0: warm-up had not begun';
 comment on column analyst.warm_up.mails_per_day is 'Cap from that day on';
