@@ -8,7 +8,9 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 
 from adapters.dns.look import EyesWrong
+from adapters.secrets import SecretMissing
 from ops.commands import (
+    analysts,
     bench,
     classify,
     cost,
@@ -29,8 +31,11 @@ from ops.commands.sends import RequestFileWrong
 from ops.embedded import CannotStart
 from ops.fleet_file import FleetFileWrong
 from ops.logs import quiet_libraries
+from ops.metabase.api import MetabaseRefused
+from ops.metabase.files import DashboardFileWrong
 from ops.simulation.world_file import WorldFileWrong
 from ops.stack import StackBroken
+from projections.analysts import ClientNameWrong
 from schemas.entry import JournalBroken
 from streams.log.kafka import AppendUncertain, LogUnreachable
 from streams.log.topics import TopicsWrong
@@ -86,6 +91,8 @@ for command in (
     log.topics,
     log.migrate,
     log.key,
+    analysts.analyst_role,
+    analysts.metabase,
     bench.bench,
     classify.classify,
     simulate.simulate,
@@ -118,6 +125,10 @@ def main() -> None:
         StackBroken,
         EyesWrong,
         WorldFileWrong,
+        MetabaseRefused,
+        DashboardFileWrong,
+        ClientNameWrong,
+        SecretMissing,
     ) as error:
         _end(str(error), 1)
     except KafkaException as error:

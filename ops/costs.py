@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from schemas.fleet import MailboxDeclared, RouteDeclared
+from schemas.fleet import CostDeclared, MailboxDeclared, RouteDeclared
 from schemas.ids import ClientId, DomainName, RouteId
 from schemas.registry import Fact
 from streams.fleet.state import domain_of
@@ -99,6 +99,19 @@ def cost_lines(fleet: Fleet, prices: Iterable[Price], share_of_quota: float) -> 
             usd = thousands * route.per_thousand_usd
             lines.append(Line(client, f"route {name}, 1,000 mails", thousands, usd, f"{route.provider}, by the mail"))
     return [line for line in lines if line.monthly_usd]
+
+
+def declared_costs(facts: Iterable[Fact], prices: Iterable[Price]) -> list[CostDeclared]:
+    """Return what each client pays a month for what the prices name; its routes say their own."""
+    fleet = Fleet(facts, 0)
+    found: dict[tuple[ClientId, str], CostDeclared] = {}
+    for price in prices:
+        for line in _spread(fleet, price):
+            before = found.get((line.client, line.name))
+            usd = round(line.monthly_usd + (before.monthly_usd if before else 0), 4)
+            cost = CostDeclared(line.client, line.name, usd, price.source, price.date)
+            found[line.client, line.name] = cost
+    return list(found.values())
 
 
 def _spread(fleet: Fleet, price: Price) -> list[Line]:

@@ -12,13 +12,14 @@ import msgspec
 
 from adapters.catalogue import PROVIDERS
 from adapters.dns.needs import is_ip
-from ops.costs import Alternative, Price
+from ops.costs import Alternative, Price, declared_costs
 from ops.fleet_policy import read_policy
 from schemas.fleet import (
     EVERY_BASIS,
     WITH_CONSENT,
     BounceMailbox,
     ClientDeclared,
+    CostDeclared,
     DomainDeclared,
     MailboxDeclared,
     Pace,
@@ -35,7 +36,7 @@ from streams.delivery.identity import AddressInvalid, normalise
 from streams.fleet.organisation import organisation_of
 from streams.fleet.pace import ZoneUnknown, zone
 
-Declared = ClientDeclared | PolicyApplied | DomainDeclared | RouteDeclared | MailboxDeclared
+Declared = ClientDeclared | PolicyApplied | DomainDeclared | RouteDeclared | MailboxDeclared | CostDeclared
 CONSENT_ONLY = ("ses", "mailgun")
 """Amazon's and Sinch's policies forbid mail that nobody asked for (AWS SES FAQ on enforcement; Sinch AUP 1b-1d)."""
 _AFTER_READING = re.compile(r"|seen|move:[^/\r\n]+")
@@ -195,7 +196,7 @@ class _Reading:
         counts = Counter(box.mailbox.lower() for box in boxes)
         self.wrong += [f"mailbox {box} is declared {count} times" for box, count in counts.items() if count > 1]
         facts += [self._mailbox(box, domains, routes) for box in boxes]
-        return facts
+        return facts if self.wrong else [*facts, *declared_costs(facts, self._file.prices)]
 
     def _check_organisations(self, domains: Iterable[tuple[str, str]]) -> None:
         """Receivers count an organisation's sub-domains together; ceilings are kept for each client."""

@@ -12,7 +12,7 @@ from ops.fleet_file import Declared, client_of
 from ops.journals import fold_partition
 from schemas import registry
 from schemas.envelope import to_wire
-from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
+from schemas.fleet import ClientDeclared, CostDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
 from schemas.ids import ClientId
 from schemas.policy import PolicyApplied
 from schemas.registry import Fact
@@ -22,7 +22,7 @@ from streams.fleet.state import domain_of
 from streams.log.kafka import Reader, Writer
 from streams.settings import Settings
 
-KINDS = ("client", "policy", "domain", "route", "mailbox")
+KINDS = ("client", "policy", "domain", "route", "mailbox", "cost")
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Plan:
         return sorted(changes, key=lambda fact: KINDS.index(declared_key(fact)[0]))
 
 
-def switched_off(fact: ClientDeclared | DomainDeclared | RouteDeclared | MailboxDeclared) -> Declared:
+def switched_off(fact: ClientDeclared | DomainDeclared | RouteDeclared | MailboxDeclared | CostDeclared) -> Declared:
     """Return the declaration of the same thing, not in use any more."""
     return msgspec.structs.replace(fact, active=False)
 

@@ -4,6 +4,8 @@ from importlib.resources import files
 
 import psycopg
 
+from projections.analysts import clients_with_login, hide, show_own_rows
+
 LOCK = 7_205_001
 
 
@@ -27,9 +29,14 @@ def migrate(database_url: str) -> list[str]:
         connection.execute("comment on column migrations.name is 'Name of the SQL file'")
         connection.execute("comment on column migrations.applied_at is 'When it was applied'")
         known = {row[0] for row in connection.execute("select number from migrations")}
-        for number, name, sql in scripts():
-            if number not in known:
-                connection.execute(sql.encode())
-                connection.execute("insert into migrations (number, name) values (%s, %s)", (number, name))
-                applied.append(name)
+        missing = [script for script in scripts() if script[0] not in known]
+        clients = clients_with_login(connection) if missing else []
+        for client in clients:
+            hide(connection, client)  # its views would hold those that a migration changes
+        for number, name, sql in missing:
+            connection.execute(sql.encode())
+            connection.execute("insert into migrations (number, name) values (%s, %s)", (number, name))
+            applied.append(name)
+        for client in clients:
+            show_own_rows(connection, client)
     return applied

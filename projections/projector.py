@@ -17,6 +17,8 @@ from aiokafka.errors import KafkaError
 
 from projections import (
     attempts,
+    costs,
+    daily_mail,
     dead_letters,
     decisions,
     domains,
@@ -54,6 +56,8 @@ READ_MODELS: tuple[Project, ...] = (
     waiting.project,
     reports.project,
     suppressions.project,
+    daily_mail.project,
+    costs.project,
 )
 RETRY_S = 1.0
 

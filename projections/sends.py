@@ -30,8 +30,10 @@ from schemas.sending import (
 )
 
 _INSERT = """
-insert into sends (client, send_id, campaign, recipient, recipient_domain, state, requested_at, admitted_at, changed_at)
-values (%(client)s, %(send_id)s, %(campaign)s, %(recipient)s, %(domain)s, 'admitted', %(requested)s, %(at)s, %(at)s)
+insert into sends (client, send_id, campaign, recipient, recipient_domain, receiver, state, requested_at, admitted_at,
+    changed_at)
+values (%(client)s, %(send_id)s, %(campaign)s, %(recipient)s, %(domain)s, %(receiver)s, 'admitted', %(requested)s,
+    %(at)s, %(at)s)
 """
 _STATE = """
 update sends set state = %(state)s, reason = %(reason)s, changed_at = %(at)s,
@@ -73,6 +75,7 @@ def project(fact: Fact, place: Place) -> Iterable[Statement]:
                     "campaign": request.campaign,
                     "recipient": request.ref.recipient,
                     "domain": request.recipient_domain,
+                    "receiver": request.receiver,
                     "requested": request.requested_at,
                     "at": place.at,
                 },

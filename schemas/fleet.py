@@ -1,6 +1,6 @@
 """Facts of the fleet: what the fleet file declares, what operators order, who is left out. Keyed by client."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal
 
 import msgspec
@@ -106,6 +106,17 @@ class MailboxDeclared(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str = ""
     username: str = ""
     secret_ref: str = ""
+    active: bool = True
+
+
+class CostDeclared(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a client pays a month for one thing beside its routes, by a price that `source` asked on `priced_on`."""
+
+    client: ClientId
+    item: str
+    monthly_usd: float
+    source: str
+    priced_on: date
     active: bool = True
 
 

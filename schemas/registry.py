@@ -82,6 +82,7 @@ _CLASSES: tuple[type[Fact], ...] = (
     fleet.DomainDeclared,
     fleet.RouteDeclared,
     fleet.MailboxDeclared,
+    fleet.CostDeclared,
     fleet.StopOrdered,
     fleet.StartOrdered,
     fleet.MailboxWarmed,

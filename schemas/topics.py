@@ -152,6 +152,7 @@ FLEET_INPUTS = Topic(
         "domain.declared",
         "route.declared",
         "mailbox.declared",
+        "cost.declared",
         "stop.ordered",
         "start.ordered",
         "pause.ordered",

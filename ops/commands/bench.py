@@ -4,16 +4,23 @@ import os
 import shutil
 import statistics
 import sys
+import tempfile
+from pathlib import Path
 
 import click
+import msgspec
 import orjson
+import psycopg
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from ops.bench import planning
 from ops.bench_adapters import mailgun_rate, ses_rate, smtp_rate
+from ops.bench_dashboards import ask, fill
 from ops.bench_reports import reports_rate
+from ops.embedded import EmbeddedPostgres
+from projections.migrate import migrate
 
 RATES = {"mailgun": mailgun_rate, "ses": ses_rate}
 out = Console()
@@ -85,3 +92,42 @@ def reports_command(seconds: float, runs: int, as_json: bool) -> None:
         sys.stdout.write(orjson.dumps({"reports_a_second": rate}).decode() + "\n")
         return
     out.print(f"{rate:,.0f} reports a second on one core (median of {runs})", highlight=False)
+
+
+@bench.command("dashboards")
+@click.option("--sends", default=2_000_000, show_default=True, help="Made-up sends of the last 60 days.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def dashboards_command(sends: int, as_json: bool) -> None:
+    """Time every question of the dashboards on a Postgres of its own, filled with made-up sends.
+
+    Each is asked as the role analyst, once without filters and once with all of them; more than a second is told.
+    2,000,000 sends take about 2 GB of disk for the while.
+    """
+    Path(".mailfleet").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=Path(".mailfleet").absolute(), prefix="bench-") as folder:
+        server = EmbeddedPostgres(Path(folder))
+        server.start()
+        try:
+            migrate(server.url)
+            with errors.status(f"making {sends:,} sends"):
+                fill(server.url, sends)
+            with psycopg.connect(server.url) as connection:
+                found = sorted(ask(connection, "analyst"), key=lambda one: -one.seconds)
+        finally:
+            server.stop()
+    if as_json:
+        sys.stdout.write(orjson.dumps([msgspec.to_builtins(one) for one in found]).decode() + "\n")
+        return
+    table = Table(title=f"{len(found)} questions over {sends:,} sends, the slowest first")
+    for column in ("dashboard", "question", "filtered"):
+        table.add_column(column)
+    for column in ("rows", "seconds"):
+        table.add_column(column, justify="right")
+    for one in found[:15]:
+        filtered = "yes" if one.filtered else "no"
+        table.add_row(one.dashboard, one.card, filtered, f"{one.rows:,}", f"{one.seconds:.3f}")
+    out.print(table)
+    late = sum(one.seconds > 1 for one in found)
+    out.print(f"{late} of {len(found)} took more than a second")
+    if late:
+        sys.exit(1)

@@ -10,6 +10,7 @@ from schemas.dns import DomainObserved
 from schemas.fleet import (
     AccountTripped,
     ClientDeclared,
+    CostDeclared,
     DomainDeclared,
     MailboxDeclared,
     MailboxWarmed,
@@ -87,7 +88,7 @@ NO_LOGIN = Verdict("auth", "mailbox", "mailbox", "pause", "no login")
 
 def declared(
     state: FleetState,
-    fact: ClientDeclared | PolicyApplied | DomainDeclared | RouteDeclared | MailboxDeclared,
+    fact: ClientDeclared | PolicyApplied | DomainDeclared | RouteDeclared | MailboxDeclared | CostDeclared,
     _at: datetime,
 ) -> list[Fact]:
     """Take a declaration that differs from what is known."""
@@ -96,7 +97,7 @@ def declared(
 
 
 def declared_key(
-    fact: ClientDeclared | PolicyApplied | DomainDeclared | RouteDeclared | MailboxDeclared,
+    fact: ClientDeclared | PolicyApplied | DomainDeclared | RouteDeclared | MailboxDeclared | CostDeclared,
 ) -> tuple[str, str]:
     """The row that a declaration stands in."""
     match fact:
@@ -110,6 +111,8 @@ def declared_key(
             return "route", f"{fact.client}/{fact.route}"
         case MailboxDeclared():
             return "mailbox", fact.mailbox
+        case CostDeclared():
+            return "cost", f"{fact.client}/{fact.item}"
 
 
 # ── the backlog ──────────────────────────────────────────────────────────────────────────────────
@@ -462,6 +465,7 @@ DECISIONS: Mapping[type[Fact], Decision] = {
     DomainDeclared: declared,
     RouteDeclared: declared,
     MailboxDeclared: declared,
+    CostDeclared: declared,
     SendAdmitted: admitted,
     AttemptAccepted: accepted,
     AttemptRefused: refused,

@@ -8,6 +8,7 @@ import msgspec
 from schemas.dns import DomainObserved
 from schemas.fleet import (
     ClientDeclared,
+    CostDeclared,
     DomainDeclared,
     DomainLeftOut,
     MailboxDeclared,
@@ -57,6 +58,7 @@ from streams.fleet.state import (
     CancelRow,
     ClientRow,
     CompanyRow,
+    CostRow,
     DomainRow,
     MailboxRow,
     PolicyRow,
@@ -76,7 +78,9 @@ from streams.log.rows import RowKey
 def rows_of(fact: Fact, _at: datetime) -> Iterable[RowKey]:
     """Return the rows that a decided fact changes."""
     match fact:
-        case ClientDeclared() | PolicyApplied() | DomainDeclared() | RouteDeclared() | MailboxDeclared():
+        case (
+            ClientDeclared() | PolicyApplied() | DomainDeclared() | RouteDeclared() | MailboxDeclared() | CostDeclared()
+        ):
             yield declared_key(fact)
         case SendQueued(request):
             yield backlog_key(request.ref.client, request.ref.send_id)
@@ -157,6 +161,9 @@ def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, at: datetime) ->
             return PolicyRow(fact)
         case "roster":
             return _roster(row if isinstance(row, RosterRow) else RosterRow(), fact, at)
+        case "cost":
+            assert isinstance(fact, CostDeclared)
+            return CostRow(fact)
         case "sender":
             return _sender(key[1].partition("/")[0], row if isinstance(row, SenderRow) else SenderRow(), fact, at)
         case "domain":

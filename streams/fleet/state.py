@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from schemas.fleet import EVERY_BASIS, ClientDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
+from schemas.fleet import EVERY_BASIS, ClientDeclared, CostDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
 from schemas.health import HealthState, ReserveState, Scope
 from schemas.ids import ClientId, DomainName, MailboxAddress, Recipient, RouteId, SendId
 from schemas.policy import Lists, Policy, PolicyApplied, Rotation, WarmUp
@@ -42,6 +42,12 @@ class PolicyRow(msgspec.Struct, frozen=True):
     """The policy that leads a client."""
 
     declared: PolicyApplied
+
+
+class CostRow(msgspec.Struct, frozen=True):
+    """What a client pays for one thing, as declared: nothing is decided by it."""
+
+    declared: CostDeclared
 
 
 class SenderRow(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -155,6 +161,7 @@ NO_ROUTE = RouteId("")
 ROW_TYPES: dict[str, type[msgspec.Struct]] = {
     "client": ClientRow,
     "policy": PolicyRow,
+    "cost": CostRow,
     "sender": SenderRow,
     "roster": RosterRow,
     "domain": DomainRow,

@@ -1,13 +1,21 @@
 """What the fleet stage decides: who sends what, when, and why not yet. Facts in, facts and rows out."""
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
 
-from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, Pace, RouteFailed, RouteRecovered
+from schemas.fleet import (
+    ClientDeclared,
+    CostDeclared,
+    DomainDeclared,
+    MailboxDeclared,
+    Pace,
+    RouteFailed,
+    RouteRecovered,
+)
 from schemas.health import AlertRaised, AlertResolved, HealthChanged, SignCounted
 from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, RouteId, SendId
 from schemas.registry import Fact
@@ -121,7 +129,10 @@ def names(given: Iterable[SendAssigned]) -> list[tuple[str, str]]:
 
 # ── the fleet file ───────────────────────────────────────────────────────────────────────────────
 
-DECLARATIONS: list[Fact] = [client(), route(), mailbox(), DomainDeclared(ACME, DomainName("acme.test"))]
+DECLARATIONS: list[Fact] = [
+    *(client(), route(), mailbox(), DomainDeclared(ACME, DomainName("acme.test"))),
+    CostDeclared(ACME, "domains", 3.5, "a price list", date(2026, 11, 1)),
+]
 
 
 @pytest.mark.parametrize("fact", DECLARATIONS)

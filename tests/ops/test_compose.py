@@ -15,7 +15,7 @@ TEXT = (ROOT / "docker-compose.yml").read_text("utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 PROCESSES = (*ROLES, *BESIDE)
-PARTS = {"kafka", "postgres", "metabase", "prometheus", "grafana", "setup", *PROCESSES}
+PARTS = {"kafka", "postgres", "metabase", "metabase-database", "prometheus", "grafana", "setup", *PROCESSES}
 
 
 def test_it_has_every_part() -> None:
@@ -83,3 +83,11 @@ def test_the_image_copies_what_the_project_is_made_of_and_does_not_run_as_root()
     users = [line.split()[1] for line in lines if line.startswith("USER")]
     assert users[-1:] == ["mailfleet"]
     assert any("--require-hashes" in line for line in lines)
+
+
+def test_metabase_keeps_what_it_knows_in_a_database_of_its_own() -> None:
+    own = SERVICES["metabase"]["environment"]["MB_DB_DBNAME"]
+    read_models = SERVICES["fleet"]["environment"]["DATABASE_URL"].rpartition("/")[2]
+    assert own != read_models
+    assert f"createdb {own}" in SERVICES["metabase-database"]["command"][-1]
+    assert "metabase-database" in SERVICES["metabase"]["depends_on"]

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from ops.costs import Alternative, Fleet, Price, all_over, cost_lines, monthly
+from ops.costs import Alternative, Fleet, Price, all_over, cost_lines, declared_costs, monthly
 from ops.fleet_file import read_fleet, read_prices
-from schemas.fleet import MailboxDeclared, RouteDeclared
+from schemas.fleet import CostDeclared, MailboxDeclared, RouteDeclared
 from schemas.ids import ClientId, MailboxAddress, RouteId
+from schemas.registry import Fact
 
 SAMPLE = Path("ops/sample_fleet.toml")
 ACME, BIRCH = ClientId("acme"), ClientId("birch")
@@ -20,9 +21,13 @@ def box(client: ClientId, name: str, route: str = "own") -> MailboxDeclared:
 
 
 def fleet(*more: RouteDeclared) -> Fleet:
+    return Fleet(fleet_facts(*more), send_days_a_month=20)
+
+
+def fleet_facts(*more: RouteDeclared) -> list[Fact]:
     ways = [RouteDeclared(c, RouteId("own"), "smtp", "h", 25) for c in (ACME, BIRCH)]
     boxes = [box(ACME, "a@one.test"), box(ACME, "b@two.test"), box(ACME, "c@two.test", "z"), box(BIRCH, "d@b.test")]
-    return Fleet([*ways, RouteDeclared(ACME, RouteId("z"), "zoho", "h", 25), *boxes, *more], send_days_a_month=20)
+    return [*ways, RouteDeclared(ACME, RouteId("z"), "zoho", "h", 25), *boxes, *more]
 
 
 def test_what_is_paid_once_is_shared_by_mailboxes_and_what_is_paid_each_is_counted() -> None:
@@ -73,3 +78,20 @@ def test_in_the_sample_only_own_smtp_and_zoho_carry_mail_without_consent() -> No
     for fact in read_fleet(SAMPLE):
         if isinstance(fact, RouteDeclared) and fact.provider in ("ses", "mailgun"):
             assert "legitimate_interest" not in fact.accepts_basis
+
+
+def test_what_is_declared_of_costs_is_what_the_command_sums_but_for_the_routes() -> None:
+    facts = read_fleet(SAMPLE)
+    declared = [fact for fact in facts if isinstance(fact, CostDeclared)]
+    prices, _ = read_prices(SAMPLE)
+    lines = [line for line in cost_lines(Fleet(facts, 21), prices, 0.9) if not line.name.startswith("route ")]
+    assert sum(fact.monthly_usd for fact in declared) == pytest.approx(monthly(lines), abs=0.01)
+    assert all(fact.source and fact.priced_on for fact in declared)
+
+
+def test_two_prices_of_one_name_are_one_cost() -> None:
+    price = Price(name="server", source="s", date=DAY, monthly_usd=40)
+    assert [(f.client, f.monthly_usd) for f in declared_costs(fleet_facts(), [price, price])] == [
+        (ACME, 60.0),
+        (BIRCH, 20.0),
+    ]

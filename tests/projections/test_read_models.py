@@ -233,6 +233,14 @@ def test_a_mailbox_is_unreadable_until_it_is_read_again(models: str) -> None:
     assert rows(models, "select last_uid, unreadable_since from analyst.mailbox_reading") == [(420, AT)]
 
 
+def test_a_cost_is_one_row_and_ends_when_the_file_names_it_no_more(models: str) -> None:
+    cost = example("cost.declared.v1")
+    apply(models, cost, msgspec.structs.replace(cost, monthly_usd=5.0))
+    assert one(models, "costs", "client", "item", "monthly_usd", "active") == ("acme", "domains", 5.0, True)
+    apply(models, msgspec.structs.replace(cost, active=False), first_seq=3)
+    assert one(models, "costs", "active") is False
+
+
 def test_every_published_fact_can_be_projected(models: str) -> None:
     """No statement names a column that is not there."""
     for seq, sample in enumerate(FACTS, 1):

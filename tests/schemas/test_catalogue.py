@@ -64,7 +64,7 @@ OTHERS_WRITE = {
     "fleet-inputs": {
         "cancel.requested",
         "policy.applied",
-        *("client.declared", "domain.declared", "route.declared", "mailbox.declared"),
+        *("client.declared", "domain.declared", "route.declared", "mailbox.declared", "cost.declared"),
         *("mailbox.warmed", "stop.ordered", "start.ordered", "pause.ordered", "resume.ordered"),
         "domain.observed",  # dns watcher
         "list.release_ordered",  # operators
