@@ -20,6 +20,7 @@ from adapters.mail.mailgun import MailgunAdapter
 from adapters.reports.sns import Amazon
 from adapters.secrets import Secrets
 from ops.logs import set_up
+from ops.page.server import PageCannotListen, serve
 from ops.watchdog import watch
 from projections.migrate import migrate
 from projections.projector import Projector, Source
@@ -128,6 +129,10 @@ async def _first_to_end(running: list[Coroutine[Any, Any, None]]) -> None:
         task.result()
 
 
+async def _page(settings: Settings, stop: asyncio.Event) -> None:
+    await serve(settings.page, settings.database_url, stop)
+
+
 async def _until(stop: asyncio.Event, running: Any, end: Callable[[], None]) -> None:
     task = asyncio.ensure_future(running)
     stopping = asyncio.ensure_future(stop.wait())
@@ -146,6 +151,7 @@ RUN: Mapping[str, Run] = {
     "dns": _dns,
     "mail": _mail,
     "door": run_door,
+    "page": _page,
 }
 """Role → what runs it until the event is set."""
 
@@ -172,6 +178,9 @@ def main() -> int:
     except (SettingMissing, EyesWrong, TopicsWrong, JournalBroken) as error:
         log.critical("%s", error)
         return EX_CONFIG
+    except PageCannotListen as error:
+        log.critical("%s", error)
+        return 1  # who holds its port may go
     return 0
 
 

@@ -41,6 +41,14 @@ class DoorSettings(msgspec.Struct, frozen=True):
     poll_mailgun_s: float = 300.0  # between two looks into Mailgun's logs; 0 never looks
 
 
+class PageSettings(msgspec.Struct, frozen=True):
+    """Where the operator's page listens, and under which names of its own it may be asked for."""
+
+    host: str = "127.0.0.1"
+    port: int = 8090
+    names: tuple[str, ...] = ()  # beside localhost and addresses: what a proxy before it passes on as Host
+
+
 class Settings(msgspec.Struct, frozen=True):
     """How this process reaches the world. `prefix` goes before every topic and group name."""
 
@@ -57,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True):
     log_format: Literal["json", "text"] = "json"
     dns: DnsSettings = DnsSettings()
     door: DoorSettings = DoorSettings()
+    page: PageSettings = PageSettings()
 
     @property
     def secrets_folder(self) -> Path:
@@ -128,6 +137,16 @@ def door_from(environ: Mapping[str, str]) -> DoorSettings:
     )
 
 
+def page_from(environ: Mapping[str, str]) -> PageSettings:
+    """Return the settings of the operator's page. Raises SettingMissing."""
+    usual = PageSettings()
+    return PageSettings(
+        host=environ.get("PAGE_HOST", usual.host),
+        port=int(_number(environ, "PAGE_PORT", str(usual.port))),
+        names=tuple(environ.get("PAGE_NAMES", "").lower().replace(",", " ").split()),
+    )
+
+
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings. Raises SettingMissing."""
     brokers = environ.get("KAFKA_BROKERS")
@@ -148,4 +167,5 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         log_format="text" if environ.get("LOG_FORMAT") == "text" else "json",
         dns=dns_from(environ),
         door=door_from(environ),
+        page=page_from(environ),
     )
