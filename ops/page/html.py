@@ -6,8 +6,8 @@ from html import escape
 from typing import Any
 from urllib.parse import urlencode
 
-VOID = frozenset({"input", "link", "meta", "br", "rect", "line", "polyline"})
-"""Elements without an end tag; of SVG those that hold nothing here."""
+VOID = frozenset({"input", "link", "meta", "rect", "line"})
+"""Elements that hold nothing. Those of SVG must be closed all the same, else what follows stands inside."""
 
 
 class Html(str):
@@ -42,7 +42,7 @@ def _printable(value: str) -> str:
 def tag(name: str, /, *children: Child, **attributes: object) -> Html:
     """Return an element. `class_` is class, `data_x` data-x; an attribute that is None or False is left out."""
     said = "".join(_attribute(key, value) for key, value in attributes.items() if value not in (None, False))
-    return Html(f"<{name}{said}>" if name in VOID else f"<{name}{said}>{inside(children)}</{name}>")
+    return Html(f"<{name}{said} />" if name in VOID else f"<{name}{said}>{inside(children)}</{name}>")
 
 
 def _attribute(key: str, value: object) -> str:

@@ -143,6 +143,7 @@ class Fleet:
         for number in range(140):
             ref = msgspec.convert({"client": self.client(CLIENTS[number % 2]), "send_id": f"w-{number:04d}{self.evil}",
                                    "recipient": "cd" * 32}, SendRef)  # fmt: skip
+            yield NOW - timedelta(minutes=number + 1), _of(admitted(ref.send_id, client=ref.client), ref)
             limit = ("hours", "daily_quota", "gap", "route_out")[number % 4]
             yield NOW - timedelta(minutes=number), SendWaits(ref, limit, NOW + timedelta(hours=2))  # type: ignore[arg-type]
         alert = {

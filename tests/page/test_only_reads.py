@@ -28,7 +28,7 @@ def test_its_transactions_only_read(usual: str, sql: str) -> None:
         connection.execute(sql.encode())
 
 
-@pytest.mark.parametrize("sql", [sql for sql in CHANGES if "temporary" not in sql])
+@pytest.mark.parametrize("sql", [sql for sql in CHANGES if not sql.startswith(("create temporary", "grant"))])
 def test_its_role_may_not_change_anything_even_where_a_transaction_could(usual: str, sql: str) -> None:
     with open_reading(usual) as connection:
         connection.read_only = False
