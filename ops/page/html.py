@@ -14,19 +14,20 @@ class Html(str):
     """Markup that was made here; a plain str is text."""
 
 
+EMPTY: tuple[object, ...] = (None, "", [])
 Child = object
 """Html, an iterable of children, or what `text` can show."""
 
 
 def text(value: object) -> Html:
-    """Return a value as a person reads it: times in UTC, thousands apart, nothing for None."""
+    """Return a value as a person reads it: times in UTC to the minute, thousands apart, nothing for None."""
     if isinstance(value, Html):
         return value
     if value is None:
         return Html("")
     if isinstance(value, datetime):
         at = value.astimezone(UTC)
-        return Html(f'<time datetime="{at.isoformat(timespec="seconds")}">{at:%Y-%m-%d %H:%M:%S}</time>')
+        return Html(f'<time datetime="{at.isoformat(timespec="seconds")}">{at:%Y-%m-%d %H:%M}</time>')
     if isinstance(value, bool):
         return Html("yes" if value else "no")
     if isinstance(value, float):
@@ -73,22 +74,29 @@ def section(title: str, *children: Child, note: str = "") -> Html:
     return tag("section", tag("h2", title), tag("p", note, class_="note") if note else "", children)
 
 
-def table(rows: Sequence[Mapping[str, Any]], none: str, cards: bool = True) -> Html:
-    """Return rows as a table whose columns are the keys; as `cards` each row stands by itself on a phone."""
-    if not rows:
+CARDS_FROM = 5
+"""Columns from which on a phone shows each row by itself."""
+
+
+def table(rows: Sequence[Mapping[str, Any]], none: str, cards: bool | None = None) -> Html:
+    """Return rows as a table whose columns are the keys that hold anything; as `cards` a phone shows row by row."""
+    columns = [key for key in rows[0] if any(row[key] not in EMPTY for row in rows)] if rows else []
+    if not columns:
         return tag("p", none, class_="none")
-    head = tag("tr", (tag("th", key, class_=_side(rows[0][key]), scope="col") for key in rows[0]))
-    body = (
-        tag("tr", (tag("td", value, class_=_side(value), data_label=key) for key, value in row.items())) for row in rows
-    )
-    return tag(
-        "div", tag("table", tag("thead", head), tag("tbody", body), class_="cards" if cards else None), class_="scroll"
-    )
+    stacked = len(columns) >= CARDS_FROM if cards is None else cards
+    head = tag("tr", (tag("th", key, class_=_side(rows[0][key]), scope="col") for key in columns))
+    body = (tag("tr", (_cell(key, row[key]) for key in columns)) for row in rows)
+    whole = tag("table", tag("thead", head), tag("tbody", body), class_="cards" if stacked else "plain")
+    return tag("div", whole, class_="scroll")
+
+
+def _cell(key: str, value: object) -> Html:
+    return tag("td", value, class_=_side(value), data_label=key)
 
 
 def downwards(row: Mapping[str, Any]) -> Html:
     """Return one row as a list of names and values, without what is empty."""
-    told = ((tag("dt", key), tag("dd", value)) for key, value in row.items() if value not in (None, "", []))
+    told = ((tag("dt", key), tag("dd", value)) for key, value in row.items() if value not in EMPTY)
     return tag("dl", told)
 
 

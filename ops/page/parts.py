@@ -71,10 +71,10 @@ def mail_plots(
     if not rows:
         return
     yield bars("Mails a day", days, _series(days, rows, ("accepted", "deferred", "refused")))
-    shares = [row | {key: 100 * row[key] / row["accepted"] for key in ("hard", "soft")}
-              for row in rows if row["accepted"]]  # fmt: skip
+    answered = [(row, row["accepted"] + row["refused"]) for row in rows]
+    shares = [row | {key: 100 * row[key] / of for key in ("hard", "soft")} for row, of in answered if of]
     bounced = _series(days, shares, ("hard", "soft"))
-    yield bars("Bounces, of 100 accepted", days, bounced, unit=" %")
+    yield bars("Bounces of 100 mails", days, bounced, unit=" %")
 
 
 def state_plot(connection: Any, client: str = "") -> Html:

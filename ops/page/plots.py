@@ -15,7 +15,8 @@ def days_until(last: date, count: int = 30) -> list[date]:
 
 def bars(title: str, days: Sequence[date], series: Mapping[str, Sequence[float]], unit: str = "") -> Html:
     """Return one bar a day, the series stacked on each other from below; each has the class c0, c1, ... in its turn."""
-    top = _round_up(max((sum(parts) for parts in zip(*series.values(), strict=True)), default=0))
+    most = max((sum(parts) for parts in zip(*series.values(), strict=True)), default=0)
+    top = _round_up(most if unit else max(most, 2))
     drawn = tag(
         "svg", _grid(top, unit), _dates(days), (_bar(n, days, series, top, unit) for n in range(len(days))),
         viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=title,
@@ -26,9 +27,9 @@ def bars(title: str, days: Sequence[date], series: Mapping[str, Sequence[float]]
 
 
 def _round_up(most: float) -> float:
-    """Return the next of 1, 2, 4, 5, 8, 10 times a power of ten: the top of the scale, in quarters or halves."""
+    """Return the next of these steps times a power of ten: the top of the scale."""
     power = 10.0 ** (len(str(int(most))) - 1) if most >= 1 else 0.1 if most >= 0.1 else 0.01
-    return next(step * power for step in (1, 2, 4, 5, 8, 10, 20) if step * power >= most)
+    return next(step * power for step in (1, 1.5, 2, 3, 4, 6, 8, 10) if step * power >= most)
 
 
 def _y(value: float, top: float) -> float:

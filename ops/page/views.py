@@ -66,9 +66,10 @@ def mailbox(connection: Any, asked: Asked) -> Page:
     if not found.get("mailbox"):
         return missing(f"no mailbox {name} is known")
     client = found["mailbox"][0]["client"]
+    stands = tag("p", found["mailbox"][0].pop("stands still because"), class_="lead")
     plots = tag("div", mail_plots(connection, client=client, mailbox=name), class_="plots")
     carried = section("Carried last", table(_linked(queries.of_mailbox(connection, name)), "no mail yet"))
-    return _page(name, told(found, client), plots, carried)
+    return _page(name, stands, told(found, client), plots, carried)
 
 
 def domains(connection: Any, asked: Asked) -> Page:
@@ -148,7 +149,7 @@ def waiting(connection: Any, asked: Asked) -> Page:
         "Waiting",
         section("What waits for what", _waits(queries.waiting(connection))),
         section(f"The longest: {of}" if of else "The longest", table(longest, "nothing waits")),
-        section("Refused at once", table(queries.refused(connection), "none in 30 days", cards=False)),
+        section("Refused at once", table(queries.refused(connection), "none in 30 days")),
     )
 
 
@@ -164,7 +165,7 @@ def search(connection: Any, asked: Asked) -> Page:
     rows = queries.search(connection, name) if name else []
     shown = [{"what": r["what"], "name": _to(r["what"], r["name"], r["told"]), "": r["told"]} for r in rows]
     nothing = f"nothing is known of {name}: give a send id, CLIENT/ID, or a part of a mailbox, domain, route or client"
-    return _page(f"Search: {name}" if name else "Search", table(shown, nothing, cards=False))
+    return _page(f"Search: {name}" if name else "Search", table(shown, nothing))
 
 
 def runbook(name: str) -> Page:
@@ -243,7 +244,7 @@ def _ago(at: datetime | None) -> str:
 
 def _stopped(connection: Any) -> Html | str:
     rows = queries.stops(connection)
-    return section("Stopped by a person", table(rows, "", cards=False)) if rows else ""
+    return section("Stopped by a person", table(rows, "")) if rows else ""
 
 
 def _alerts(rows: list[Row]) -> Html:
@@ -274,7 +275,7 @@ def _clients(connection: Any, rows: list[Row]) -> Html:
         }
         for row in rows
     ]
-    return table(shown, "no client is declared yet: mailfleet apply FLEET.toml")
+    return table(shown, "no client is declared yet: mailfleet apply FLEET.toml", cards=True)
 
 
 def _count(row: Row) -> Html:
@@ -293,7 +294,7 @@ def _waits(rows: list[Row]) -> Html:
         }
         for row in rows
     ]
-    return table(shown, "nothing waits", cards=False)
+    return table(shown, "nothing waits")
 
 
 def _choices(connection: Any, wanted: Asked) -> Iterable[Html]:
@@ -333,8 +334,7 @@ def _domain(row: Row, findings: list[Row]) -> Row:
         "DNS": dns_lights(findings),
         "mails": gauge(row["used"], row["most"]),
         "day": row["day"],
-        "mailboxes": row["mailboxes"],
-        "of these out": row["out"],
+        "mailboxes": tag("span", row["mailboxes"], tag("small", f" · {row['out']} out") if row["out"] else ""),
         "why": row["rule"] if row["state"] != "active" else "",
         "until": row["until"],
     }

@@ -9,11 +9,18 @@ import pytest
 from ops.page.views import VIEWS
 from tests.page.chromium import chromium
 from tests.page.conftest import served
+from tests.page.fleet import CLIENTS, NOW
 
 LISTS = [path for path in VIEWS if path not in ("/mailbox", "/domain", "/route", "/client", "/send", "/search")]
-STORIES = ["/mailbox?name=anna@acme-mail.example", "/domain?client=acme&name=acme-mail.example",
-           "/route?client=acme&name=own", "/client?name=acme", "/search?q=anna",
-           "/runbook?name=route_tripped"]  # fmt: skip
+STORIES = [
+    *(f"/send?name={client}/{NOW:%m%d}-0000" for client in CLIENTS),  # one of them has it, the other says so
+    "/mailbox?name=anna@acme-mail.example",
+    "/domain?client=acme&name=acme-mail.example",
+    "/route?client=acme&name=own",
+    "/client?name=acme",
+    "/search?q=anna",
+    "/runbook?name=route_tripped",
+]
 TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 SMALL = """Math.min(...[...document.querySelectorAll("figure text")].map(t => t.getBoundingClientRect().height))"""
 

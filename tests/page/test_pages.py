@@ -134,7 +134,7 @@ def test_a_mailbox_tells_its_story_as_why_does(page: str, usual: str) -> None:
     assert links
     text = Looked(httpx.get(urljoin(page, links[0])).text).text
     assert "is out of rotation: hard bounce rate. 4 of 118" in text
-    assert "stands still because" in text
+    assert "the mailbox is out of rotation since" in text
 
 
 def test_a_send_is_found_by_its_id_and_tells_its_story(page: str) -> None:
