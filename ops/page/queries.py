@@ -25,8 +25,10 @@ with latest as (
 select c.client, coalesce(nullif(l.day, ''), 'none yet') as day,
     l.day >= ((now() at time zone 'UTC')::date - 1)::text as fresh,
     coalesce(sum(c.used_on_latest_day) filter (where c.latest_day = l.day), 0)::int as used,
-    sum(c.sends_per_day)::int as most, sum(c.mailboxes)::int as mailboxes, sum(c.mailboxes_out)::int as "out"
-from capacity c join latest l using (client) group by 1, 2, 3 order by 1
+    coalesce(p.capacity_mails, sum(c.sends_per_day))::int as most, p.demand_mails as wanted,
+    sum(c.mailboxes)::int as mailboxes, sum(c.mailboxes_out)::int as "out"
+from capacity c join latest l using (client) left join capacity_days p on p.client = c.client and p.day = l.day
+group by c.client, l.day, p.capacity_mails, p.demand_mails order by 1
 """
 _WAITING = """
 select client, limit_name as "waits for", count(*)::int as sends, min(earliest_at) as earliest, max(told_at) as latest
@@ -46,7 +48,10 @@ select greatest((select max(changed_at) from mailboxes), (select max(changed_at)
 
 
 def today(connection: Any) -> list[Row]:
-    """One row a client: what its latest local day used of what it can carry. `fresh` unless that day is long past."""
+    """One row a client: what its latest local day used of what it can carry, and how much was `wanted`.
+
+    What can be carried is the day's plan, else the quotas. `fresh` unless that day is long past.
+    """
     return ask(connection, _TODAY)
 
 
@@ -75,24 +80,37 @@ def newest(connection: Any) -> Any:
 _OWN_STATE = """
 left join sender_states s on s.client = x.client and s.scope = '{scope}' and s.name = x.{scope} and s.to_at is null
 """
+_PRESENT = f"""
+mailboxes x {_OWN_STATE.format(scope="mailbox")}
+left join lateral (
+    select goes_to from reserve_moves r where r.client = x.client and r.mailbox = x.mailbox
+    order by decided_at desc, seq desc limit 1
+) moved on true
+left join lateral (
+    select rule, until from rests r where r.client = x.client and r.until > now()
+        and (r.scope, r.name) in (('mailbox', x.mailbox), ('domain', x.domain)) order by until desc limit 1
+) rest on true
+cross join lateral (
+    select case when coalesce(s.state, 'active') <> 'active' then s.state when moved.goes_to = 'reserve' then 'reserve'
+        when rest.until is not null then 'resting' else 'active' end as state
+) present
+"""
+_ORDER = "array_position(array['unhealthy', 'watched', 'probation', 'resting', 'reserve', 'active'], present.state)"
 _MAILBOXES = f"""
-select x.client, x.mailbox, x.domain, coalesce(s.state, 'active') as state, s.rule, s.until,
+select x.client, x.mailbox, x.domain, present.state, case when present.state = 'resting' then rest.rule else s.rule end
+    as rule, case when present.state = 'resting' then rest.until else s.until end as until,
     x.daily_quota, x.used_day, x.used, (
         select now from warm_up_steps w where w.client = x.client and w.scope = 'mailbox' and w.name = x.mailbox
         order by w.decided_at desc, w.seq desc limit 1
     ) as cap, x.last_assigned_at, d.used_day = x.used_day as fresh
-from mailboxes x join domains d on d.client = x.client and d.domain = x.domain
-{_OWN_STATE.format(scope="mailbox")}
+from {_PRESENT} join domains d on d.client = x.client and d.domain = x.domain
 where x.active and (%(client)s = '' or x.client = %(client)s) and (%(domain)s = '' or x.domain = %(domain)s)
-    and (%(state)s = '' or coalesce(s.state, 'active') = %(state)s)
-order by case coalesce(s.state, 'active') when 'unhealthy' then 0 when 'watched' then 1 when 'probation' then 2
-    else 3 end, x.client, x.mailbox
-limit {PAGE_ROWS + 1} offset %(skip)s
+    and (%(state)s = '' or present.state = %(state)s)
+order by {_ORDER}, x.client, x.mailbox limit {PAGE_ROWS + 1} offset %(skip)s
 """
 _BY_STATE = f"""
-select x.client, coalesce(s.state, 'active') as state, count(*)::int as mailboxes
-from mailboxes x {_OWN_STATE.format(scope="mailbox")}
-where x.active group by 1, 2 order by 1, 2
+select x.client, present.state, count(*)::int as mailboxes from {_PRESENT}
+where x.active group by 1, 2 order by 1, {_ORDER}
 """
 _DOMAINS = f"""
 select x.client, x.domain, coalesce(s.state, 'active') as state, s.rule, s.until, c.mailboxes::int as mailboxes,
@@ -233,11 +251,30 @@ order by client, domain, route, check_name
 """
 
 
+_CLOSED = """
+select client, domain, route, check_name as "check", rule, evidence, fix, closed_at as since
+from gates where opened_at is null and (%(client)s = '' or client = %(client)s)
+    and (%(domain)s = '' or domain = %(domain)s) order by 1, 2, 3, 4
+"""
+_LISTS = """
+select client, list_id as list, state, rule, until, changed_at as since, bounced, complained
+from lists where state in ('canary', 'held') order by state = 'held' desc, 1, 2
+"""
+
+
 def findings(connection: Any, client: str = "", domain: str = "") -> list[Row]:
     """What the last look at each domain found, check by check."""
-    return (
-        ask(connection, _FINDINGS, {"client": client, "domain": domain}) if _there(connection, "dns_findings") else []
-    )
+    return ask(connection, _FINDINGS, {"client": client, "domain": domain})
+
+
+def closed(connection: Any, client: str = "", domain: str = "") -> list[Row]:
+    """Domains, or domains over one route, that what the DNS says has closed."""
+    return ask(connection, _CLOSED, {"client": client, "domain": domain})
+
+
+def lists(connection: Any) -> list[Row]:
+    """Lists whose first sends are out, or that are held."""
+    return ask(connection, _LISTS)
 
 
 # ── mails by day ─────────────────────────────────────────────────────────────────────────────────

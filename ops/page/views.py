@@ -74,8 +74,8 @@ def mailbox(connection: Any, asked: Asked) -> Page:
 
 def domains(connection: Any, asked: Asked) -> Page:
     """All sending domains, with what the DNS says of each."""
-    findings = queries.findings(connection)
-    rows = [_domain(row, [f for f in findings if _same_domain(f, row)]) for row in queries.domains(connection)]
+    findings, closed = queries.findings(connection), queries.closed(connection)
+    rows = [_domain(row, _of(row, findings), _of(row, closed)) for row in queries.domains(connection)]
     return _page("Domains", table(rows, "no domain is declared yet: mailfleet apply FLEET.toml"))
 
 
@@ -86,10 +86,10 @@ def domain(connection: Any, asked: Asked) -> Page:
     if not rows:
         return missing(f"no domain {name} is known")
     client = rows[0]["client"]
-    findings = queries.findings(connection, client, name)
+    findings, closed = queries.findings(connection, client, name), queries.closed(connection, client, name)
     return _page(
         name,
-        downwards(_domain(rows[0], findings)),
+        downwards(_domain(rows[0], findings, closed)),
         section("What the DNS says", table(_findings(findings), "nobody has looked yet: python -m ops.run dns")),
         told(_sender(connection, name), client),
         tag("div", mail_plots(connection, client=client, domain=name), class_="plots"),
@@ -149,6 +149,7 @@ def waiting(connection: Any, asked: Asked) -> Page:
         "Waiting",
         section("What waits for what", _waits(queries.waiting(connection))),
         section(f"The longest: {of}" if of else "The longest", table(longest, "nothing waits")),
+        section("Lists that wait or are held", table(queries.lists(connection), "none")),
         section("Refused at once", table(queries.refused(connection), "none in 30 days")),
     )
 
@@ -271,6 +272,7 @@ def _clients(connection: Any, rows: list[Row]) -> Html:
             "client": link(row["client"], "/client", name=row["client"]),
             "day": row["day"],
             "mails": gauge(row["used"], row["most"]),
+            "wanted": row["wanted"],
             "mailboxes": tag("span", (_count(of) for of in counted.get(row["client"], [])), class_="badges"),
         }
         for row in rows
@@ -326,11 +328,11 @@ def _caps(row: Row) -> list[int]:
     return [row["daily_quota"]] if row["cap"] is None else [row["daily_quota"], row["cap"]]
 
 
-def _domain(row: Row, findings: list[Row]) -> Row:
+def _domain(row: Row, findings: list[Row], closed: list[Row]) -> Row:
     return {
         "domain": link(row["domain"], "/domain", client=row["client"], name=row["domain"]),
         "client": row["client"],
-        "state": state(row["state"]),
+        "state": tag("span", state(row["state"]), " ", (_gate(gate) for gate in closed), class_="badges"),
         "DNS": dns_lights(findings),
         "mails": gauge(row["used"], row["most"]),
         "day": row["day"],
@@ -340,8 +342,12 @@ def _domain(row: Row, findings: list[Row]) -> Row:
     }
 
 
-def _same_domain(finding: Row, row: Row) -> bool:
-    return bool(finding["client"] == row["client"] and finding["domain"] == row["domain"])
+def _gate(gate: Row) -> Html:
+    return badge(f"closed over {gate['route']}" if gate["route"] else "closed", "bad")
+
+
+def _of(row: Row, found: list[Row]) -> list[Row]:
+    return [each for each in found if (each["client"], each["domain"]) == (row["client"], row["domain"])]
 
 
 def _findings(rows: list[Row]) -> list[Row]:

@@ -14,7 +14,7 @@ from projections.projector import READ_MODELS
 from projections.read_model import Place
 from schemas.dns import DomainObserved, Finding
 from schemas.fleet import DomainDeclared, MailboxDeclared, RouteDeclared, RouteTripped, StopOrdered
-from schemas.health import AlertRaised, AlertResolved, Evidence, HealthChanged, WarmUpStepped
+from schemas.health import AlertRaised, AlertResolved, Evidence, HealthChanged, ReserveChanged, RestBegan, WarmUpStepped
 from schemas.registry import Fact
 from schemas.sending import SendRef, SendWaits
 from tests.projections.facts import about, admitted, example
@@ -54,7 +54,7 @@ class Fleet:
 
     def facts(self) -> Iterator[Told]:
         """All facts, in the order of time."""
-        told = [*self._declared(), *self._mail(), *self._health(), *self._seen(), *self._now()]
+        told = [*self._declared(), *self._mail(), *self._health(), *self._seen(), *self._roster(), *self._now()]
         return iter(sorted(told, key=lambda each: each[0]))
 
     def _declared(self) -> Iterator[Told]:
@@ -124,6 +124,22 @@ class Fleet:
             named = {"client": owner, "scope": "mailbox", "name": mailbox, "day": f"{NOW:%Y-%m-%d}"}
             step = WarmUpStepped(**named, was=12, now=15 + number, evidence=grown)  # type: ignore[arg-type]
             yield NOW - timedelta(hours=9), step
+
+    def _roster(self) -> Iterator[Told]:
+        plain = Evidence("a rest each week" + self.evil, "2026-11", "7 days", 6, 0, 6)
+        for number, (owner, mailbox) in enumerate(self.mailboxes[10:14]):
+            named: dict[str, Any] = {"client": owner, "scope": "mailbox", "name": mailbox}
+            yield NOW - timedelta(hours=5), RestBegan(**named, until=NOW + timedelta(days=2), evidence=plain)
+            box: Any = self.mailboxes[20 + number][1]
+            yield NOW - timedelta(days=3), ReserveChanged(self.mailboxes[20][0], box, "reserve", plain)  # type: ignore[arg-type]
+        planned = msgspec.structs.replace(example("capacity.planned.v1"), client=self.client("acme"), capacity=480)
+        yield NOW - timedelta(hours=6), msgspec.structs.replace(planned, day=f"{NOW:%Y-%m-%d}", demand=510)
+        domain: Any = self.domains("acme")[0]
+        for gate in (example("gate.closed.v1"), msgspec.structs.replace(example("gate.closed.v1"), route="")):
+            closed = msgspec.structs.replace(gate, client=self.client("acme"), domain=domain, fix="set it" + self.evil)
+            yield NOW - timedelta(hours=4), closed
+        held = msgspec.structs.replace(example("list.changed.v1"), client=self.client("acme"))
+        yield NOW - timedelta(hours=3), msgspec.structs.replace(held, list_id="fair" + self.evil, now="held")
 
     def _seen(self) -> Iterator[Told]:
         wrong = {("mail", "dkim"): "broken", ("news", "dmarc"): "missing", ("news", "mx"): "could_not_be_checked"}

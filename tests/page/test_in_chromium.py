@@ -1,6 +1,7 @@
 """The page in a real browser: it fits a desk and a phone, obeys its own policy, and reads anew without a jump."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +44,7 @@ async def test_every_page_fits_a_desk_and_a_phone_in_light_and_dark(page: str, t
                 assert await tab.value(TOO_WIDE) <= 0, (path, width)
                 assert await tab.value("document.querySelectorAll('figure text').length ? " + SMALL + " : 99") > 9
                 if pictures:
-                    name = path.strip("/").split("&")[0].replace("?", "-").replace("=", "-") or "today"
+                    name = re.sub(r"\W+", "-", path).strip("-")[:40] or "today"
                     await tab.picture(Path(pictures) / f"{name}-{width}.png")
         assert tab.said == []
         assert {url.split("/")[2] for url in tab.asked} == {page.split("/")[2]}

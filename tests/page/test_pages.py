@@ -124,7 +124,7 @@ def test_a_name_that_somebody_else_points_here_is_turned_away(usual: str, host: 
 
 def test_the_day_is_told_as_it_stands(all_pages: dict[str, httpx.Response]) -> None:
     text = Looked(all_pages["/"].text).text
-    for expected in ("of 1,200", "Waiting140", "2 · 1 critical", "acme/spring", "daily_quota", "by lena"):
+    for expected in ("of 1,080", "Waiting140", "2 · 1 critical", "acme/spring", "daily_quota", "by lena"):
         assert expected in text
 
 
