@@ -15,6 +15,7 @@ from ops.page.views import RUNBOOKS, VIEWS
 from streams.settings import PageSettings
 from tests.page.conftest import EVIL, served
 from tests.page.fleet import NOW, Fleet
+from tests.projections.facts import rows
 
 TAGS = set(
     """html head meta title link script noscript body header nav a form input button main h1 h2 div span strong small b
@@ -126,6 +127,30 @@ def test_the_day_is_told_as_it_stands(all_pages: dict[str, httpx.Response]) -> N
     text = Looked(all_pages["/"].text).text
     for expected in ("of 1,080", "Waiting140", "2 · 1 critical", "acme/spring", "daily_quota", "by lena"):
         assert expected in text
+
+
+def test_domains_show_what_the_dns_says_and_what_it_closed(page: str) -> None:
+    text = Looked(httpx.get(page + "/domains").text).text
+    for expected in ("✗ dkim", "✗ dmarc", "? mx", "✓ spf", "closed over own", "not looked at yet"):
+        assert expected in text
+    story = Looked(httpx.get(page + "/domain?client=acme&name=acme-mail.example").text).text
+    assert "is closed: dkim is broken" in story
+    assert "dkim.acme-mail.example: v=1" in story
+
+
+def test_who_rests_and_who_waits_in_reserve_has_a_state_of_its_own(page: str) -> None:
+    for state, expected in (("resting", 4), ("reserve", 4)):
+        got = Looked(httpx.get(page + "/mailboxes", params={"state": state}).text)
+        assert sum(link.startswith("/mailbox?") for link in got.links) == expected
+
+
+def test_mails_by_day_are_plotted_where_they_are_counted(page: str, usual: str) -> None:
+    counted = rows(usual, "select to_regclass('daily_mail') is not null")[0][0]
+    for path in ("/", "/client?name=acme", "/domain?client=acme&name=acme-mail.example", "/route?client=acme&name=own"):
+        text = Looked(httpx.get(page + path).text).text
+        assert ("Mails a day" in text) == counted
+        assert ("Bounces of 100 mails" in text) == counted
+    assert "Mailboxes not simply active" in Looked(httpx.get(page).text).text
 
 
 def test_a_mailbox_tells_its_story_as_why_does(page: str, usual: str) -> None:
