@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 from ops.page.html import Html, tag
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 400, 170, 34, 18, 8
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 400, 170, 40, 18, 8
 
 
 def days_until(last: date, count: int = 30) -> list[date]:

@@ -161,7 +161,7 @@ _WAIT_LONGEST = """
 select client || '/' || send_id as send, limit_name as "waits for", rule as after, earliest_at as earliest,
     told_at as since
 from waiting where (%(client)s = '' or client = %(client)s) and (%(limit)s = '' or limit_name = %(limit)s)
-order by told_at limit 100
+order by told_at limit 50
 """
 _REFUSED = """
 select client, reason, count(*)::int as requests, max(refused_at) as latest

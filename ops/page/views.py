@@ -1,5 +1,6 @@
 """The pages: each is a function of a connection to Postgres and what the address asks for."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from typing import Any
 from ops.explained import explained
 from ops.page import queries
 from ops.page.html import Html, address, badge, downwards, gauge, link, section, state, table, tag
-from ops.page.parts import dns_lights, mail_plots, state_plot, told
+from ops.page.parts import WORST, dns_lights, mail_plots, state_plot, told
 from ops.page.queries import Row
 
 RUNBOOKS = Path(__file__).parent.parent / "runbooks"
@@ -148,9 +149,9 @@ def waiting(connection: Any, asked: Asked) -> Page:
     return _page(
         "Waiting",
         section("What waits for what", _waits(queries.waiting(connection))),
-        section(f"The longest: {of}" if of else "The longest", table(longest, "nothing waits")),
         section("Lists that wait or are held", table(queries.lists(connection), "none")),
         section("Refused at once", table(queries.refused(connection), "none in 30 days")),
+        section(f"The longest: {of}" if of else "The longest", table(longest, "nothing waits")),
     )
 
 
@@ -174,7 +175,12 @@ def runbook(name: str) -> Page:
     known = {path.stem: path for path in RUNBOOKS.glob("*.md")}
     if name not in known:
         return missing(f"no runbook {name} is there")
-    return _page(f"Runbook {name}", tag("pre", known[name].read_text("utf-8"), class_="prose"))
+    return _page(f"Runbook {name}", tag("pre", _unwrapped(known[name].read_text("utf-8")), class_="prose"))
+
+
+def _unwrapped(text: str) -> str:
+    """Return text whose paragraphs and list items are one line each: a phone wraps them itself."""
+    return re.sub(r"(?<=\S)\n(?: {2,})?(?=[^\s#*|\d-])", " ", text)
 
 
 def missing(sentence: str) -> Page:
@@ -270,7 +276,7 @@ def _clients(connection: Any, rows: list[Row]) -> Html:
     shown = [
         {
             "client": link(row["client"], "/client", name=row["client"]),
-            "day": row["day"],
+            "day": tag("span", row["day"], class_="day"),
             "mails": gauge(row["used"], row["most"]),
             "wanted": row["wanted"],
             "mailboxes": tag("span", (_count(of) for of in counted.get(row["client"], [])), class_="badges"),
@@ -289,7 +295,7 @@ def _count(row: Row) -> Html:
 def _waits(rows: list[Row]) -> Html:
     shown = [
         {
-            "client": row["client"],
+            "client": link(row["client"], "/client", name=row["client"]),
             "waits for": link(row["waits for"], "/waiting", client=row["client"], limit=row["waits for"]),
             "sends": row["sends"],
             "earliest": row["earliest"],
@@ -312,7 +318,7 @@ def _mailboxes(rows: list[Row]) -> Html:
     shown = [
         {
             "mailbox": link(row["mailbox"], "/mailbox", name=row["mailbox"]),
-            "client": row["client"],
+            "client": link(row["client"], "/client", name=row["client"]),
             "state": state(row["state"]),
             "latest day": gauge(row["used"] if row["fresh"] else 0, min(_caps(row))),
             "why": row["rule"] if row["state"] != "active" else "",
@@ -331,11 +337,11 @@ def _caps(row: Row) -> list[int]:
 def _domain(row: Row, findings: list[Row], closed: list[Row]) -> Row:
     return {
         "domain": link(row["domain"], "/domain", client=row["client"], name=row["domain"]),
-        "client": row["client"],
+        "client": link(row["client"], "/client", name=row["client"]),
         "state": tag("span", state(row["state"]), " ", (_gate(gate) for gate in closed), class_="badges"),
         "DNS": dns_lights(findings),
         "mails": gauge(row["used"], row["most"]),
-        "day": row["day"],
+        "day": tag("span", row["day"], class_="day"),
         "mailboxes": tag("span", row["mailboxes"], tag("small", f" · {row['out']} out") if row["out"] else ""),
         "why": row["rule"] if row["state"] != "active" else "",
         "until": row["until"],
@@ -361,7 +367,7 @@ def _findings(rows: list[Row]) -> list[Row]:
             "what to do": row["fix"],
             "looked at": row["looked_at"],
         }
-        for row in rows
+        for row in sorted(rows, key=lambda row: WORST.index(row["verdict"]))
     ]
 
 

@@ -156,6 +156,7 @@ class Fleet:
     def _now(self) -> Iterator[Told]:
         acme: Any = self.client("acme")
         box = self.mailboxes[0][1]
+        yield from self._send(f"told{self.evil}", acme, box, NOW - timedelta(minutes=30), luck=0)
         for number in range(140):
             ref = msgspec.convert({"client": self.client(CLIENTS[number % 2]), "send_id": f"w-{number:04d}{self.evil}",
                                    "recipient": "cd" * 32}, SendRef)  # fmt: skip

@@ -101,6 +101,12 @@ def test_hostile_names_and_texts_stay_text_on_every_page(hostile: str) -> None:
     assert sum("<xss onx=1>" in Looked(got.text).text for got in pages.values() if "html" in str(got.headers)) > 40
 
 
+def test_its_policy_lets_nothing_in_from_elsewhere(page: str) -> None:
+    policy = dict(part.split(" ", 1) for part in httpx.get(page).headers["Content-Security-Policy"].split("; "))
+    assert policy["default-src"] == "'self'"
+    assert set(policy.values()) == {"'self'", "'none'"}
+
+
 def test_every_answer_has_the_strict_headers(all_pages: dict[str, httpx.Response], page: str) -> None:
     answers = [*all_pages.values(), httpx.post(page), httpx.get(page + "/nowhere")]
     for got in answers:
