@@ -20,6 +20,7 @@ from adapters.mail.mailgun import MailgunAdapter
 from adapters.reports.sns import Amazon
 from adapters.secrets import SecretMissing, Secrets
 from ops.logs import set_up
+from ops.page.server import PageCannotListen, serve
 from ops.telegram_bot import teller_of
 from ops.watchdog import watch
 from projections.migrate import migrate
@@ -141,6 +142,10 @@ async def _telegram(settings: Settings, stop: asyncio.Event) -> None:
     await teller.telegram.close()
 
 
+async def _page(settings: Settings, stop: asyncio.Event) -> None:
+    await serve(settings.page, settings.database_url, stop)
+
+
 async def _until(stop: asyncio.Event, running: Any, end: Callable[[], None]) -> None:
     task = asyncio.ensure_future(running)
     stopping = asyncio.ensure_future(stop.wait())
@@ -160,6 +165,7 @@ RUN: Mapping[str, Run] = {
     "mail": _mail,
     "door": run_door,
     "telegram": _telegram,
+    "page": _page,
 }
 """Role → what runs it until the event is set."""
 
@@ -186,6 +192,9 @@ def main() -> int:
     except (SettingMissing, SecretMissing, CannotTell, EyesWrong, TopicsWrong, JournalBroken) as error:
         log.critical("%s", error)
         return EX_CONFIG
+    except PageCannotListen as error:
+        log.critical("%s", error)
+        return 1  # who holds its port may go
     return 0
 
 

@@ -54,6 +54,14 @@ class TelegramSettings(msgspec.Struct, frozen=True):
     heartbeat_url: str = ""
 
 
+class PageSettings(msgspec.Struct, frozen=True):
+    """Where the operator's page listens, and under which names of its own it may be asked for."""
+
+    host: str = "127.0.0.1"
+    port: int = 8090
+    names: tuple[str, ...] = ()  # beside localhost and addresses: what a proxy before it passes on as Host
+
+
 class Settings(msgspec.Struct, frozen=True):
     """How this process reaches the world. `prefix` goes before every topic and group name."""
 
@@ -71,6 +79,7 @@ class Settings(msgspec.Struct, frozen=True):
     dns: DnsSettings = DnsSettings()
     door: DoorSettings = DoorSettings()
     telegram: TelegramSettings = TelegramSettings()
+    page: PageSettings = PageSettings()
 
     @property
     def secrets_folder(self) -> Path:
@@ -163,6 +172,16 @@ def telegram_from(environ: Mapping[str, str]) -> TelegramSettings:
         ) from error
 
 
+def page_from(environ: Mapping[str, str]) -> PageSettings:
+    """Return the settings of the operator's page. Raises SettingMissing."""
+    usual = PageSettings()
+    return PageSettings(
+        host=environ.get("PAGE_HOST", usual.host),
+        port=int(_number(environ, "PAGE_PORT", str(usual.port))),
+        names=tuple(environ.get("PAGE_NAMES", "").lower().replace(",", " ").split()),
+    )
+
+
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings. Raises SettingMissing."""
     brokers = environ.get("KAFKA_BROKERS")
@@ -184,4 +203,5 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         dns=dns_from(environ),
         door=door_from(environ),
         telegram=telegram_from(environ),
+        page=page_from(environ),
     )

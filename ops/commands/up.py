@@ -50,7 +50,8 @@ def up(workers: int, replicas: int) -> None:
     """Run the pipeline for your own fleet until Ctrl-C: servers, topics, schema, all processes.
 
     Kafka and Postgres run below .mailfleet/fleet unless KAFKA_BROKERS and DATABASE_URL name yours. While it
-    runs, all other commands in this folder speak to it. Processes that end are started again. With DOOR_PORT the door
+    runs, all other commands in this folder speak to it. Processes that end are started again. The operator's page is
+    at http://127.0.0.1:8090/, or where PAGE_HOST and PAGE_PORT say; PAGE_PORT=0 goes without. With DOOR_PORT the door
     listens too, with TELEGRAM_TOKEN the bot tells of alerts.
     """
     HOME.mkdir(parents=True, exist_ok=True)
@@ -77,6 +78,9 @@ def up(workers: int, replicas: int) -> None:
             if settings.telegram.token_ref:
                 stack.add("telegram", "telegram")
                 out.print("the Telegram bot tells of alerts")
+            if settings.page.port:
+                stack.add("page", "page")
+                out.print(f"the operator's page: http://{settings.page.host}:{settings.page.port}/")
             out.print(f"running; logs in {HOME / 'logs'}; Ctrl-C ends it. Next: mailfleet apply FLEET.toml")
             while not stopping:
                 stack.tend()

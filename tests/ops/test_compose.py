@@ -57,7 +57,7 @@ def test_every_process_has_a_name_of_its_own() -> None:
 
 def test_only_pages_for_people_and_the_door_are_reachable_and_those_on_loopback_alone() -> None:
     ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert set(ports) == {"metabase", "prometheus", "grafana", "door"}
+    assert set(ports) == {"metabase", "prometheus", "grafana", "door", "page"}
     assert all(port.startswith("127.0.0.1:") for mapped in ports.values() for port in mapped)
 
 

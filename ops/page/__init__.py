@@ -1,0 +1,1 @@
+"""The operator's page: what stands in Postgres, for a browser or a phone; it can change nothing."""
