@@ -62,7 +62,7 @@ def apply_fleet(site: Site, *, unpaced: bool = False) -> None:
 
 
 def demo_requests(count: int) -> list[dict[str, Any]]:
-    """Return `count` requests: most plain, each 20th to a user that does not exist, each 15th greylisted."""
+    """Return `count` requests: most plain, each 97th to nobody (1 %, as in a kept list), each 15th greylisted."""
     campaigns = (
         *(("acme", "spring"), ("acme", "winback"), ("birch", "launch")),
         *(("birch", "launch"), ("cedar", "survey"), ("cedar", "renewals")),
@@ -70,7 +70,7 @@ def demo_requests(count: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for number in range(count):
         client, campaign = campaigns[number % 6]
-        kind = "nouser" if number % 20 == 7 else "grey" if number % 15 == 4 else "person"
+        kind = "nouser" if number % 97 == 7 else "grey" if number % 15 == 4 else "person"
         found.append(
             {
                 "type": "send",
