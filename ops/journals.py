@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from schemas import registry
 from schemas.entry import Entry, counts, journal_entry
 from schemas.registry import Fact
-from streams.app import ROLES, Role
 from streams.delivery.mind import DeliveryMind
 from streams.fleet.mind import FleetMind
 from streams.log.kafka import Reader
@@ -15,6 +14,7 @@ from streams.log.mind import Mind
 from streams.log.position import Position
 from streams.log.rows import Rows
 from streams.log.stage import fold
+from streams.roles import ROLES, Role
 from streams.settings import Settings
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from ops.journals import fold_partition
 from schemas.envelope import to_wire
-from streams.app import ROLES, Role, changelog_name, places_of
 from streams.log.kafka import Reader, Writer
 from streams.log.rows import POSITION, encode_row, key_text
+from streams.roles import ROLES, Role, changelog_name, places_of
 from streams.settings import Settings
 
 

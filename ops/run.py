@@ -46,9 +46,10 @@ from streams.agents.provider_reports import Publisher
 from streams.agents.read_mail import MailReader
 from streams.agents.tell_people import CannotTell
 from streams.agents.watch_dns import DnsWatcher
-from streams.app import Role, create_app, places_of, run_worker
+from streams.app import create_app, run_worker
 from streams.log.kafka import Reader, Writer
 from streams.log.topics import TopicsWrong, check
+from streams.roles import Role, places_of
 from streams.settings import SettingMissing, Settings, from_environment
 
 EX_CONFIG = 78

@@ -19,8 +19,8 @@ from ops.fleet_file import read_fleet
 from ops.fleet_plan import publish
 from ops.stack import Stack
 from schemas.topics import SEND_REQUESTS
-from streams.app import make_topics
 from streams.log.kafka import Writer
+from streams.roles import make_topics
 from streams.settings import Settings, from_environment
 
 

@@ -17,7 +17,7 @@ from ops.embedded import EmbeddedKafka, EmbeddedPostgres
 from ops.site import make_key
 from ops.stack import Stack
 from projections.migrate import migrate
-from streams.app import make_topics
+from streams.roles import make_topics
 from streams.settings import from_environment
 
 out = Console()
