@@ -19,6 +19,8 @@ from adapters.dns.receivers import KnownReceivers, MxReceivers
 from adapters.mail.mailgun import MailgunAdapter
 from adapters.reports.sns import Amazon
 from adapters.secrets import SecretMissing, Secrets
+from ops.archive.archiver import Archiver
+from ops.archive.store import archived_topics, open_shelf
 from ops.logs import set_up
 from ops.telegram_bot import teller_of
 from ops.watchdog import watch
@@ -142,6 +144,14 @@ async def _telegram(settings: Settings, stop: asyncio.Event) -> None:
     await teller.telegram.close()
 
 
+async def _archive(settings: Settings, stop: asyncio.Event) -> None:
+    topics = archived_topics(settings)
+    ids = await asyncio.to_thread(check, settings.connection, topics)
+    shelf = await asyncio.to_thread(open_shelf, settings)
+    archiver = Archiver(settings.connection.options(), topics, ids, shelf)
+    await _until(stop, archiver.run(settings.archive.segment_s), archiver.stop)
+
+
 async def _until(stop: asyncio.Event, running: Any, end: Callable[[], None]) -> None:
     task = asyncio.ensure_future(running)
     stopping = asyncio.ensure_future(stop.wait())
@@ -161,6 +171,7 @@ RUN: Mapping[str, Run] = {
     "mail": _mail,
     "door": run_door,
     "telegram": _telegram,
+    "archive": _archive,
 }
 """Role → what runs it until the event is set."""
 
