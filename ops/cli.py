@@ -9,7 +9,9 @@ from rich.console import Console
 
 from adapters.dns.look import EyesWrong
 from adapters.objects import StoreFailed
+from ops.archive.restore import NotEmpty
 from ops.archive.segments import ArchiveBroken
+from ops.bulk import OffsetTaken
 from ops.commands import (
     archive,
     bench,
@@ -90,6 +92,7 @@ for command in (
     log.migrate,
     log.key,
     archive.archive,
+    archive.restore,
     bench.bench,
     classify.classify,
     simulate.simulate,
@@ -113,6 +116,8 @@ def main() -> None:
         _end(str(error), EX_CONFIG)
     except (
         ArchiveBroken,
+        NotEmpty,
+        OffsetTaken,
         StoreFailed,
         TopicsWrong,
         FleetFileWrong,

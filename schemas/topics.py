@@ -17,6 +17,9 @@ FLEET_PARTITIONS = 16
 REQUEST_PARTITIONS = 8
 OBSERVATION_PARTITIONS = 4
 
+FILLER = b"mailfleet.filler"
+"""The key of a record without value that a restore writes where an offset must be taken and nothing stood."""
+
 MAX_RECORD_BYTES = 1_400_000  # a 700 kB message grows under JSON escaping
 
 

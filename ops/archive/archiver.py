@@ -157,12 +157,11 @@ class Archiver:
             generation = self._shelf.open_generation(name, self._ids[name], begin)
             kept = self._shelf.partitions(generation)
             for n in range(topic.partitions):
-                part = kept.get(n, Partition())
-                at, chain = generation.starts[n], generation.chains[n]
-                if part.segments:
-                    newest = max(part.segments, key=lambda s: s.last)
-                    at, chain = newest.last + 1, self._shelf.read(newest)[0].after
+                at, chain, part = generation.starts[n], generation.chains[n], kept.get(n, Partition())
                 hands[TopicPartition(name, n)] = _Hand(generation, n, topic.archive == "sealed", at, chain, part)
+        newest = {max(h.kept.segments, key=lambda s: s.last): h for h in hands.values() if h.kept.segments}
+        for segment, (header, _, _) in self._shelf.read_ahead(newest):
+            newest[segment].next, newest[segment].chain = header.last + 1, header.after
         return hands
 
     def _check_start(self, place: TopicPartition, hand: _Hand, start: int) -> None:

@@ -7,8 +7,9 @@ TOPIC/TOPIC_ID/PARTITION/manifest-FIRST-LAST.json            the hashes of 64 se
 
 import hashlib
 import re
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import msgspec
@@ -26,6 +27,7 @@ from ops.archive.segments import (
 )
 
 MANIFEST_SEGMENTS = 64
+AHEAD = 4
 _MANIFEST = re.compile(r".*/(\d{5})/manifest-(\d{20})-(\d{20})\.json")
 
 
@@ -77,14 +79,20 @@ class Partition:
         return max((s.last + 1 for s in self.segments), default=-1)
 
     def path(self, start: int) -> Iterator[SegmentName]:
-        """Yield segments that cover all from `start` on, each first offset once, until one is missing."""
-        by_first: dict[int, SegmentName] = {}
-        for name in sorted(self.segments, key=lambda s: s.last):
-            by_first[name.first] = name  # of two that begin alike, the longer
-        at = start
-        while at in by_first:
-            yield by_first[at]
-            at = by_first[at].last + 1
+        """Yield segments that cover all from `start` on, until one is missing.
+
+        Two archivers at once cut alike records differently: of those that hold the next offset, the longest is taken.
+        """
+        waiting = sorted(self.segments, key=lambda s: s.first, reverse=True)
+        best: SegmentName | None = None
+        while True:
+            while waiting and waiting[-1].first <= start:
+                name = waiting.pop()
+                best = name if best is None or name.last > best.last else best
+            if best is None or best.last < start:
+                return
+            yield best
+            start = best.last + 1
 
 
 class Shelf:
@@ -150,6 +158,18 @@ class Shelf:
             raise ArchiveBroken(f"{name} holds {said}: it was moved. Put it back under that name.")
         return header, lines, Sum(str(name), len(raw), hashlib.sha256(raw).hexdigest(), header)
 
+    def read_ahead(self, names: Iterable[SegmentName]) -> Iterator[tuple[SegmentName, tuple[Header, list[bytes], Sum]]]:
+        """Yield each segment with what `read` returns, while the next few are on their way."""
+        with ThreadPoolExecutor(AHEAD) as threads:
+            coming: deque[tuple[SegmentName, Future[tuple[Header, list[bytes], Sum]]]] = deque()
+            for name in names:
+                coming.append((name, threads.submit(self.read, name)))
+                if len(coming) > AHEAD:
+                    first, future = coming.popleft()
+                    yield first, future.result()
+            for first, future in coming:
+                yield first, future.result()
+
     def manifest(self, name: str) -> tuple[Manifest, str]:
         """Return a manifest and its hash. Raises ArchiveBroken, StoreFailed."""
         raw = self.store.get(name)
@@ -178,16 +198,19 @@ class Shelf:
             kept = self.partitions_of(generation).get(partition, Partition())
             firsts = [s.first for s in kept.segments]
             at = max(generation.starts[partition], min(firsts, default=0))
-            for name in kept.path(at):
-                at = name.last + 1
-                if name.last < start:
-                    continue
-                for line in self.read(name)[1]:
+            for name, (_, lines, _) in self.read_ahead(
+                name for name in kept.path(at) if name.last >= start and (until is None or name.first < until)
+            ):
+                begin, at = max(at, start), name.last + 1
+                for line in lines:
                     record = record_in(line)
-                    if record.offset >= start and (until is None or record.offset < until):
+                    if record.offset >= begin and (until is None or record.offset < until):
                         yield record
-            if kept.end > at:
-                raise ArchiveBroken(f"{generation.topic}/{partition}: offsets from {at} on are missing in the archive.")
+            whole = max((name.last + 1 for name in kept.path(at)), default=at)
+            if kept.end > whole:
+                raise ArchiveBroken(
+                    f"{generation.topic}/{partition}: offsets from {whole} on are missing in the archive."
+                )
 
     def partitions_of(self, generation: Generation) -> dict[int, Partition]:
         """Return what is kept of a generation, listed once per shelf."""

@@ -25,9 +25,15 @@ class TopicState(msgspec.Struct):
     segments: int = 0
     records: int = 0
     size_bytes: int = 0
-    newest: str = ""  # when the store took its newest segment
     behind: int = 0
     lost: int = 0
+
+    def add(self, part: "TopicState") -> None:
+        """Take in what one of its partitions has."""
+        self.segments += part.segments
+        self.records += part.records
+        self.size_bytes += part.size_bytes
+        self.lost += part.lost
 
 
 @dataclass
@@ -43,6 +49,7 @@ class Checked:
         return not self.problems
 
 
+PARTITIONS_AT_ONCE = 4
 Step = Callable[[str, int], None]
 
 
@@ -67,10 +74,21 @@ async def look(
         if not lineage:
             continue
         state.topic_id, state.generations = lineage[-1].topic_id, len(lineage)
-        for number in range(topic.partitions):
-            looking = _Look(shelf, topic, lineage, number, state)
-            checked.problems += await asyncio.to_thread(list, looking.problems(content))
+        for generation in lineage:
+            await asyncio.to_thread(shelf.partitions_of, generation)
+        bound = asyncio.Semaphore(PARTITIONS_AT_ONCE)
+
+        async def one(number: int, looking: _Look, bound: asyncio.Semaphore = bound, name: str = name) -> list[str]:
+            async with bound:
+                found = await asyncio.to_thread(list, looking.problems(content))
             step(name, number + 1)
+            return found
+
+        looks = [_Look(shelf, topic, lineage, n, TopicState(name)) for n in range(topic.partitions)]
+        for found in await asyncio.gather(*(one(n, look) for n, look in enumerate(looks))):
+            checked.problems += found
+        for looked in looks:
+            state.add(looked.state)
         if kafka:
             checked.problems += await _seam(connection, shelf, lineage[-1], state)
     return checked
@@ -158,6 +176,7 @@ class _Look:
             yield f"{place}: the archive begins at {first}, its first segment was at {generation.starts[self.number]}"
         at, chain = first, generation.chains[self.number] if first == generation.starts[self.number] else None
         for name in kept.path(first):
+            chain = chain if name.first == at else None  # cut by another archiver
             at = name.last + 1
             if content:
                 chain = yield from self._segment(name, chain, sums.get(str(name)))

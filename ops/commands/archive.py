@@ -7,11 +7,12 @@ import sys
 import click
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from adapters.secrets import Secrets
 from ops.archive.archiver import Archiver
+from ops.archive.restore import restore as fill
 from ops.archive.store import archived_topics, open_shelf
 from ops.archive.verify import Checked, look
 from ops.commands.settings import settings
@@ -129,3 +130,49 @@ def _show(checked: Checked) -> None:
     if len(checked.problems) > 50:
         out.print(f"... and {len(checked.problems) - 50} more (all of them with --json)")
     out.print("the archive is whole" if checked.whole else "the archive is not whole", style="bold")
+
+
+@click.command()
+@click.option(
+    "--complete", "how", flag_value="complete", help="Nothing was decided after the archive's end: it was stopped."
+)
+@click.option(
+    "--cut", "how", flag_value="cut", help="Kafka was lost: what was open then may have left, and is not sent."
+)
+@click.option("--replicas", default=1, show_default=True, help="Copies of each partition; 3 on a real cluster.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print what came back as JSON.")
+def restore(how: str | None, replicas: int, yes: bool, as_json: bool) -> None:
+    """Fill an empty Kafka from the archive; the fleet goes on where the archive ends.
+
+    Say which it is. With --complete (the pipeline was stopped, then `mailfleet archive now`), sends go on as they
+    were. With --cut, decisions after the archive's end are lost: each send that was open ends as expired
+    (perhaps_sent), because it may have left already; upstream is told. What was claimed and has no outcome is unknown
+    either way. All processes of the fleet must be stopped; a restore that was stopped goes on when it is run again.
+    ops/runbooks/restore.md tells the whole procedure.
+    """
+    if how is None:
+        raise click.UsageError("say --complete or --cut: may decisions after the archive's end be lost?")
+    given = settings()
+    if not yes:
+        click.confirm(f"Fill {given.connection.bootstrap} from {given.archive.url}?", abort=True, err=True)
+    with bar() as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def step(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done)
+
+        done = asyncio.run(fill(given, open_shelf(given), cut=how == "cut", replicas=replicas, step=step))
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(done).decode() + "\n")
+        return
+    table = Table(title="Restored")
+    for name in ("topic", "records", "the last of them is of"):
+        table.add_column(name, justify="left" if name == "topic" else "right")
+    for topic, count in done.records.items():
+        table.add_row(topic, str(count), f"{done.newest[topic]:%Y-%m-%d %H:%M:%S} UTC")
+    out.print(table)
+    out.print(f"{done.rows} table rows, {done.told_again} facts told again, {done.open_attempts} attempts open")
+    out.print("next: remove MAILFLEET_HOME/state on every machine, start the processes, run `mailfleet verify`")

@@ -20,6 +20,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 PAGE = 7
+"""A page of a listing; `page` of a server for tests that are not about listings."""
 STATUS = {"PreconditionFailed": 412, "NotImplemented": 501, "NoSuchKey": 404, "NoSuchBucket": 404, "SlowDown": 503}
 _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=([^/]+)/\d{8}/([a-z0-9-]+)/s3/aws4_request, "
@@ -35,6 +36,7 @@ class S3Server:
     keys: tuple[str, str] = ("key-id", "secret")
     conditional: bool = True
     down: bool = False
+    page: int = PAGE
     objects: dict[str, tuple[bytes, datetime]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     headers: set[str] = field(default_factory=set)
@@ -54,7 +56,7 @@ class S3Server:
         class Handler(_Handler):
             s3 = server
 
-        listening = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        listening = _Quiet(("127.0.0.1", self.port), Handler)
         listening.daemon_threads = True
         self.port = listening.server_address[1]
         thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05})
@@ -67,9 +69,15 @@ class S3Server:
             thread.join()
 
 
+class _Quiet(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that was killed hangs up; whatever else is wrong it sees as no answer."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     s3: S3Server
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
@@ -130,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         assert query["list-type"] == "2"
         after = query.get("continuation-token", "")
         names = sorted(k for k in self.s3.objects if k.startswith(query.get("prefix", "")) and k > after)
-        page, more = names[:PAGE], len(names) > PAGE
+        page, more = names[: self.s3.page], len(names) > self.s3.page
         items = "".join(
             f"<Contents><Key>{escape(k)}</Key><LastModified>{self.s3.objects[k][1]:%Y-%m-%dT%H:%M:%S.000Z}"
             f"</LastModified><Size>{len(self.s3.objects[k][0])}</Size></Contents>"
