@@ -23,6 +23,7 @@ from ops.commands import (
     fleet,
     log,
     read_mail,
+    rebuild,
     routes,
     senders,
     sends,
@@ -36,6 +37,7 @@ from ops.fleet_file import FleetFileWrong
 from ops.logs import quiet_libraries
 from ops.simulation.world_file import WorldFileWrong
 from ops.stack import StackBroken
+from projections.rebuild import CannotRebuild
 from schemas.entry import JournalBroken
 from streams.log.kafka import AppendUncertain, LogUnreachable
 from streams.log.topics import TopicsWrong
@@ -88,6 +90,7 @@ for command in (
     dns.dns_records,
     log.verify,
     log.replay,
+    rebuild.rebuild,
     log.topics,
     log.migrate,
     log.key,
@@ -116,6 +119,7 @@ def main() -> None:
         _end(str(error), EX_CONFIG)
     except (
         ArchiveBroken,
+        CannotRebuild,
         NotEmpty,
         OffsetTaken,
         StoreFailed,

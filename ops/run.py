@@ -22,17 +22,16 @@ from adapters.secrets import SecretMissing, Secrets
 from ops.archive.archiver import Archiver
 from ops.archive.store import archived_topics, open_shelf
 from ops.logs import set_up
+from ops.sources import read_model_sources
 from ops.telegram_bot import teller_of
 from ops.watchdog import watch
 from projections.migrate import migrate
-from projections.projector import Projector, Source
+from projections.projector import Projector
 from schemas.entry import JournalBroken
 from schemas.topics import (
     ALERT_POSTS,
     ALERTS,
-    DEAD_LETTERS,
     DELIVERY_INPUTS,
-    DELIVERY_JOURNAL,
     DNS_OBSERVATIONS,
     FLEET_INPUTS,
     FLEET_JOURNAL,
@@ -77,9 +76,7 @@ async def _intake(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def _projector(settings: Settings, stop: asyncio.Event) -> None:
-    wanted = {settings.topic(t): t for t in (DELIVERY_JOURNAL, FLEET_JOURNAL, DEAD_LETTERS, MAIL_POSITIONS)}
-    ids = await asyncio.to_thread(check, settings.connection, wanted)
-    sources = [Source(name, ids[name], t.partitions, t.journal) for name, t in wanted.items()]
+    sources = await asyncio.to_thread(read_model_sources, settings)
     await asyncio.to_thread(migrate, settings.database_url)
     projector = Projector(settings.connection.options(), settings.database_url, sources)
     await _until(stop, projector.run(), projector.stop)

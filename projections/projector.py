@@ -92,6 +92,11 @@ class Source:
 class Projector:
     """One projector. Two at once do not double: a transaction counts only if it moves the position it started at."""
 
+    batch = 1000
+    """Records that one transaction applies at most."""
+    options = ""
+    """Settings of the Postgres session, as libpq writes them."""
+
     def __init__(self, kafka: Mapping[str, Any], database_url: str, sources: Iterable[Source]) -> None:
         self._kafka = dict(kafka)
         self._database_url = database_url
@@ -114,7 +119,7 @@ class Projector:
                 await asyncio.sleep(RETRY_S)
 
     async def _session(self) -> None:
-        connection = await psycopg.AsyncConnection.connect(self._database_url)
+        connection = await psycopg.AsyncConnection.connect(self._database_url, options=self.options)
         consumer = AIOKafkaConsumer(
             **self._kafka,
             enable_auto_commit=False,
@@ -126,11 +131,15 @@ class Projector:
             try:
                 await self._take_up(connection, consumer)
                 while not self._stopping.is_set():
-                    batches = await consumer.getmany(timeout_ms=200, max_records=1000)
+                    batches = await consumer.getmany(timeout_ms=200, max_records=self.batch)
                     if batches:
                         await self._apply(connection, batches)
+                    await self._between(connection, consumer)
             finally:
                 await consumer.stop()
+
+    async def _between(self, connection: Any, consumer: Any) -> None:
+        """What else is to be done after a batch; a rebuild looks whether it has caught up."""
 
     async def _take_up(self, connection: Any, consumer: Any) -> None:
         """Assign everything and go to where each partition left off."""

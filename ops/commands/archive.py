@@ -7,7 +7,7 @@ import sys
 import click
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID
 from rich.table import Table
 
 from adapters.secrets import Secrets
@@ -16,18 +16,13 @@ from ops.archive.restore import restore as fill
 from ops.archive.store import archived_topics, open_shelf
 from ops.archive.verify import Checked, look
 from ops.commands.settings import settings
+from ops.progress import bar
 from ops.site import keep
 from streams.log.topics import check
 from streams.settings import Settings
 
 out = Console()
 errors = Console(stderr=True)
-
-
-def bar() -> Progress:
-    """Return the bar of a long command."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=errors, transient=True)
 
 
 @click.group()

@@ -41,6 +41,7 @@ ROLES_OF_MODULE = {
     "ops/telegram_bot.py": {"operators", "telegram"},
     "streams/agents/tell_people.py": {"telegram"},
     "streams/roles.py": {"delivery stage", "fleet stage", "hands"},
+    "ops/sources.py": {"projector"},
     "ops/verify.py": {"verify"},
     "ops/fleet_plan.py": {"fleet file", "verify"},
     "ops/fleet_orders.py": {"operators"},
