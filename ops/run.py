@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import start_http_server
@@ -17,9 +18,12 @@ from prometheus_client import start_http_server
 from adapters.dns.look import EyesWrong, named_resolvers, open_eyes
 from adapters.dns.receivers import KnownReceivers, MxReceivers
 from adapters.mail.mailgun import MailgunAdapter
+from adapters.objects import StoreFailed
 from adapters.reports.sns import Amazon
 from adapters.secrets import SecretMissing, Secrets
 from ops.archive.archiver import Archiver
+from ops.archive.logs import ship
+from ops.archive.shelf import Shelf
 from ops.archive.store import archived_topics, open_shelf
 from ops.logs import set_up
 from ops.sources import read_model_sources
@@ -54,6 +58,7 @@ from streams.roles import Role, places_of
 from streams.settings import SettingMissing, Settings, from_environment
 
 EX_CONFIG = 78
+LOGS_EVERY_S = 60.0
 log = logging.getLogger("mailfleet")
 
 
@@ -146,7 +151,21 @@ async def _archive(settings: Settings, stop: asyncio.Event) -> None:
     ids = await asyncio.to_thread(check, settings.connection, topics)
     shelf = await asyncio.to_thread(open_shelf, settings)
     archiver = Archiver(settings.connection.options(), topics, ids, shelf)
-    await _until(stop, archiver.run(settings.archive.segment_s), archiver.stop)
+    shipping = asyncio.create_task(_ship_logs(settings, shelf))
+    try:
+        await _until(stop, archiver.run(settings.archive.segment_s), archiver.stop)
+    finally:
+        shipping.cancel()
+
+
+async def _ship_logs(settings: Settings, shelf: Shelf) -> None:
+    """Archive the logs in ARCHIVE_LOGS once a minute; what fails is tried again."""
+    while settings.archive.logs:
+        try:
+            await asyncio.to_thread(ship, shelf.store, Path(settings.archive.logs), settings.name)
+        except (StoreFailed, OSError) as error:
+            log.warning("logs wait for the archive: %s", error)
+        await asyncio.sleep(LOGS_EVERY_S)
 
 
 async def _until(stop: asyncio.Event, running: Any, end: Callable[[], None]) -> None:

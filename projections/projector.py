@@ -192,8 +192,9 @@ class Projector:
             await pipeline.sync()
             if any(move.rowcount != 1 for move in moves):
                 raise Overtaken("another projector has applied this already")
+            cursor = connection.cursor()  # one for all: thousands would cost more than what they carry
             for sql, values in statements:
-                await connection.execute(sql, _storable(values))
+                await cursor.execute(sql, _storable(values))
         self._positions.update(moved)
         for place, messages in batches.items():
             PROJECTED.labels(place.topic).inc(len(messages))

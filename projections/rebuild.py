@@ -156,6 +156,7 @@ async def swap(connection: Any) -> bool:
             await connection.execute(statement.encode())
         for statement in [row[0] async for row in await connection.execute(_MOVES)]:
             await connection.execute(statement.encode())
+        _refuse([row[0] async for row in await connection.execute(_dependents(OLD.values()))])
         for schema in (*OLD.values(), *FRESH.values()):
             await connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(schema)))
     return True
@@ -181,11 +182,20 @@ def _drop(connection: psycopg.Connection[Any], schemas: Iterable[str]) -> None:
 
 def _check_dependents(connection: psycopg.Connection[Any]) -> None:
     """Raise CannotRebuild when somebody's own views stand on the read models: the swap would drop them."""
-    found = [row[0] for row in connection.execute(_DEPENDENTS)]
-    if found:
+    _refuse([row[0] for row in connection.execute(_dependents(FRESH))])
+
+
+def _refuse(strangers: list[str]) -> None:
+    if strangers:
         raise CannotRebuild(
-            f"{', '.join(found)} stand on mailfleet's tables and would be lost: drop them, and make them again after."
+            f"{', '.join(strangers)} stand on mailfleet's tables and would be lost: drop them, and make them again "
+            "after."
         )
+
+
+def _dependents(schemas: Iterable[str]) -> bytes:
+    """Return the query for the views elsewhere that stand on tables in these schemas."""
+    return _DEPENDENTS.replace("SCHEMAS", ", ".join(f"'{schema}'" for schema in schemas)).encode()
 
 
 _BEHIND = """
@@ -200,8 +210,8 @@ from pg_depend d
 join pg_rewrite r on r.oid = d.objid and d.classid = 'pg_rewrite'::regclass
 join pg_class v on v.oid = r.ev_class
 join pg_class t on t.oid = d.refobjid and d.refclassid = 'pg_class'::regclass
-where t.relnamespace in (select oid from pg_namespace where nspname in ('public', 'analyst'))
-  and v.relnamespace not in (select oid from pg_namespace where nspname in ('public', 'analyst'))
+where t.relnamespace in (select oid from pg_namespace where nspname in (SCHEMAS))
+  and v.relnamespace not in (select oid from pg_namespace where nspname in (SCHEMAS))
 order by 1
 """
 _OBJECTS = """

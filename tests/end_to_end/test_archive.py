@@ -1,6 +1,7 @@
 """The archive's round trip: a fleet at work, its archiver killed again and again; Kafka and Postgres wiped; back."""
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -24,7 +25,8 @@ from streams.roles import all_topics
 from tests.adapters.s3_server import S3Server
 from tests.faults.story import Story, fleet_text, requests
 
-ASKED, UNREAD, LATER, KILLS = 300, 20, 100, 10
+ASKED, UNREAD, KILLS = 300, 20, 10
+LATER = int(os.environ.get("MAILFLEET_TEST_SENDS", "100"))  # 500 by command
 
 
 @pytest.fixture

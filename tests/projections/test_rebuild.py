@@ -162,3 +162,16 @@ async def test_what_the_archive_has_is_not_read_from_kafka_again(journal: Journa
         await work.run()
     assert (work.applied, asked) == (10, [0])
     assert journal.count() == 10
+
+
+async def test_a_stranger_s_view_beside_the_tables_stops_the_swap_and_nothing_is_lost(journal: Journal) -> None:
+    async with _applied(journal, 3):
+        prepare(journal.database)
+        _execute(journal.database, "create view mine as select * from sends")
+        with pytest.raises(CannotRebuild, match="mine stand on mailfleet's tables"):
+            await _rebuild(journal).run()
+        assert rows(journal.database, "select count(*) from mine") == [(3,)]
+        _execute(journal.database, "drop view mine")
+        work = _rebuild(journal)
+        await work.run()
+        assert work.swapped
