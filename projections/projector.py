@@ -212,6 +212,8 @@ class Projector:
         position.next_offset = message.offset + 1
         if self._sources[place.topic].journal:
             return self._entry(place, message, position)
+        if message.value is None:
+            return []  # a tombstone, or what a restore wrote where nothing stood
         at = datetime.fromtimestamp(message.timestamp / 1000, UTC)
         try:
             envelope = from_wire(message.value)

@@ -218,7 +218,7 @@ class _Restore:
         place.base = 0 if journal else first.offset if first is not None else max(begin, place.end)
         place.end = max(place.end, place.base)
         at = self._fill_up(place, at, place.base)
-        if start < place.base:
+        if start < place.base and not place.topic.compacted:  # there, compaction removes fillers: they are tombstones
             self.fillers[place.name, place.number] = place.base
         last = first
         while last is not None:
