@@ -8,9 +8,14 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 
 from adapters.dns.look import EyesWrong
+from adapters.objects import StoreFailed
 from adapters.secrets import SecretMissing
+from ops.archive.restore import NotEmpty
+from ops.archive.segments import ArchiveBroken
+from ops.bulk import OffsetTaken
 from ops.commands import (
     analysts,
+    archive,
     bench,
     classify,
     cost,
@@ -20,6 +25,7 @@ from ops.commands import (
     fleet,
     log,
     read_mail,
+    rebuild,
     routes,
     senders,
     sends,
@@ -36,6 +42,7 @@ from ops.metabase.files import DashboardFileWrong
 from ops.simulation.world_file import WorldFileWrong
 from ops.stack import StackBroken
 from projections.analysts import ClientNameWrong
+from projections.rebuild import CannotRebuild
 from schemas.entry import JournalBroken
 from streams.log.kafka import AppendUncertain, LogUnreachable
 from streams.log.topics import TopicsWrong
@@ -54,8 +61,9 @@ def cli() -> None:
     local state), MAILFLEET_PREFIX (before every topic name), KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_MECHANISM,
     KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD; for DNS checks DNS_RESOLVERS (address or address:port, ...; else the
     system's), DNS_RECEIVERS ("off": nobody is asked for recipients' MX), DNS_BLOCKLISTS (names), DNS_SPAMHAUS_KEY (a
-    secret), DNS_RDAP_URL (or "off"); for the door DOOR_HOST, DOOR_PORT and more (`mailfleet door --help`). Without
-    KAFKA_BROKERS, commands speak to the fleet that `mailfleet up` runs in this folder.
+    secret), DNS_RDAP_URL (or "off"); for the door DOOR_HOST, DOOR_PORT and more (`mailfleet door --help`); for the
+    archive ARCHIVE_URL and more (`mailfleet archive --help`). Without KAFKA_BROKERS, commands speak to the fleet that
+    `mailfleet up` runs in this folder.
 
     Exit codes: 0 all well, 1 what was asked is not so or failed, 2 wrong usage, 78 a setting is missing,
     130 interrupted.
@@ -88,11 +96,14 @@ for command in (
     dns.dns_records,
     log.verify,
     log.replay,
+    rebuild.rebuild,
     log.topics,
     log.migrate,
     log.key,
     analysts.analyst_role,
     analysts.metabase,
+    archive.archive,
+    archive.restore,
     bench.bench,
     classify.classify,
     simulate.simulate,
@@ -115,6 +126,11 @@ def main() -> None:
     except SettingMissing as error:
         _end(str(error), EX_CONFIG)
     except (
+        ArchiveBroken,
+        CannotRebuild,
+        NotEmpty,
+        OffsetTaken,
+        StoreFailed,
         TopicsWrong,
         FleetFileWrong,
         RequestFileWrong,

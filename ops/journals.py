@@ -1,13 +1,13 @@
 """Whole journals folded in memory: what the tables and Postgres must agree with."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from schemas import registry
 from schemas.entry import Entry, counts, journal_entry
 from schemas.registry import Fact
-from streams.app import ROLES, Role
+from schemas.sending import JournalContinued
 from streams.delivery.mind import DeliveryMind
 from streams.fleet.mind import FleetMind
 from streams.log.kafka import Reader
@@ -15,6 +15,7 @@ from streams.log.mind import Mind
 from streams.log.position import Position
 from streams.log.rows import Rows
 from streams.log.stage import fold
+from streams.roles import ROLES, Role
 from streams.settings import Settings
 
 
@@ -51,10 +52,22 @@ def mind_of(role: Role) -> Mind:
     return DeliveryMind() if role == "delivery" else FleetMind()
 
 
+Hear = Callable[[Role, int, Entry, list[Fact]], None]
+
+
 async def fold_partition(
-    settings: Settings, role: Role, partition: int, reader: Reader, *, keep_facts: bool = False
+    settings: Settings,
+    role: Role,
+    partition: int,
+    reader: Reader,
+    *,
+    keep_facts: bool = False,
+    hear: Hear = lambda _role, _partition, _entry, _facts: None,
 ) -> Folded:
-    """Fold one journal partition from its true start. Raises JournalBroken, LogUnreachable."""
+    """Fold one journal partition from its true start; `hear` is told each entry that counts.
+
+    The position's topic ids are those that the entries name. Raises JournalBroken, LogUnreachable.
+    """
     mind = mind_of(role)
     topics = ROLES[role]
     name = settings.topic(topics.journal)
@@ -74,6 +87,12 @@ async def fold_partition(
             for fact in facts:
                 mind.track(folded.position.open, fact)
             folded.position.count(entry, record.offset)
+            if entry.cause is not None and entry.cause.topic in folded.position.causes:
+                folded.position.topic_ids[entry.cause.topic] = entry.cause.topic_id
+            for fact in facts:
+                if isinstance(fact, JournalContinued):
+                    folded.position.continued(fact)
+            hear(role, partition, entry, facts)
             folded.entries += 1
             if keep_facts:
                 folded.facts += [(entry, fact) for fact in facts]

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import start_http_server
@@ -17,21 +18,25 @@ from prometheus_client import start_http_server
 from adapters.dns.look import EyesWrong, named_resolvers, open_eyes
 from adapters.dns.receivers import KnownReceivers, MxReceivers
 from adapters.mail.mailgun import MailgunAdapter
+from adapters.objects import StoreFailed
 from adapters.reports.sns import Amazon
 from adapters.secrets import SecretMissing, Secrets
+from ops.archive.archiver import Archiver
+from ops.archive.logs import ship
+from ops.archive.shelf import Shelf
+from ops.archive.store import archived_topics, open_shelf
 from ops.logs import set_up
 from ops.page.server import PageCannotListen, serve
+from ops.sources import read_model_sources
 from ops.telegram_bot import teller_of
 from ops.watchdog import watch
 from projections.migrate import migrate
-from projections.projector import Projector, Source
+from projections.projector import Projector
 from schemas.entry import JournalBroken
 from schemas.topics import (
     ALERT_POSTS,
     ALERTS,
-    DEAD_LETTERS,
     DELIVERY_INPUTS,
-    DELIVERY_JOURNAL,
     DNS_OBSERVATIONS,
     FLEET_INPUTS,
     FLEET_JOURNAL,
@@ -47,12 +52,14 @@ from streams.agents.provider_reports import Publisher
 from streams.agents.read_mail import MailReader
 from streams.agents.tell_people import CannotTell
 from streams.agents.watch_dns import DnsWatcher
-from streams.app import Role, create_app, places_of, run_worker
+from streams.app import create_app, run_worker
 from streams.log.kafka import Reader, Writer
 from streams.log.topics import TopicsWrong, check
+from streams.roles import Role, places_of
 from streams.settings import SettingMissing, Settings, from_environment
 
 EX_CONFIG = 78
+LOGS_EVERY_S = 60.0
 log = logging.getLogger("mailfleet")
 
 
@@ -75,9 +82,7 @@ async def _intake(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def _projector(settings: Settings, stop: asyncio.Event) -> None:
-    wanted = {settings.topic(t): t for t in (DELIVERY_JOURNAL, FLEET_JOURNAL, DEAD_LETTERS, MAIL_POSITIONS)}
-    ids = await asyncio.to_thread(check, settings.connection, wanted)
-    sources = [Source(name, ids[name], t.partitions, t.journal) for name, t in wanted.items()]
+    sources = await asyncio.to_thread(read_model_sources, settings)
     await asyncio.to_thread(migrate, settings.database_url)
     projector = Projector(settings.connection.options(), settings.database_url, sources)
     await _until(stop, projector.run(), projector.stop)
@@ -146,6 +151,28 @@ async def _page(settings: Settings, stop: asyncio.Event) -> None:
     await serve(settings.page, settings.database_url, stop)
 
 
+async def _archive(settings: Settings, stop: asyncio.Event) -> None:
+    topics = archived_topics(settings)
+    ids = await asyncio.to_thread(check, settings.connection, topics)
+    shelf = await asyncio.to_thread(open_shelf, settings)
+    archiver = Archiver(settings.connection.options(), topics, ids, shelf)
+    shipping = asyncio.create_task(_ship_logs(settings, shelf))
+    try:
+        await _until(stop, archiver.run(settings.archive.segment_s), archiver.stop)
+    finally:
+        shipping.cancel()
+
+
+async def _ship_logs(settings: Settings, shelf: Shelf) -> None:
+    """Archive the logs in ARCHIVE_LOGS once a minute; what fails is tried again."""
+    while settings.archive.logs:
+        try:
+            await asyncio.to_thread(ship, shelf.store, Path(settings.archive.logs), settings.name)
+        except (StoreFailed, OSError) as error:
+            log.warning("logs wait for the archive: %s", error)
+        await asyncio.sleep(LOGS_EVERY_S)
+
+
 async def _until(stop: asyncio.Event, running: Any, end: Callable[[], None]) -> None:
     task = asyncio.ensure_future(running)
     stopping = asyncio.ensure_future(stop.wait())
@@ -166,6 +193,7 @@ RUN: Mapping[str, Run] = {
     "door": run_door,
     "telegram": _telegram,
     "page": _page,
+    "archive": _archive,
 }
 """Role → what runs it until the event is set."""
 

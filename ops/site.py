@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +20,8 @@ from ops.fleet_file import read_fleet
 from ops.fleet_plan import publish
 from ops.stack import Stack
 from schemas.topics import SEND_REQUESTS
-from streams.app import make_topics
 from streams.log.kafka import Writer
+from streams.roles import make_topics
 from streams.settings import Settings, from_environment
 
 
@@ -39,7 +40,7 @@ class Site:
         self.stack = Stack(self.environment, self.folder / "logs")
         self.received = self.folder / "received"
         self.smtp_port = 0
-        self._receiver: object | None = None
+        self._receiver: subprocess.Popen[bytes] | None = None
 
     @property
     def settings(self) -> Settings:
@@ -75,8 +76,13 @@ class Site:
     def stop_receiver(self, with_signal: int = signal.SIGTERM) -> None:
         """End the receiving mail server."""
         if self._receiver is not None:
-            stop(self._receiver, with_signal)  # type: ignore[arg-type]  # set by start_receiver alone
+            stop(self._receiver, with_signal)
             self._receiver = None
+
+    def signal_receiver(self, number: int) -> None:
+        """Send a signal to the receiving mail server."""
+        if self._receiver is not None:
+            self._receiver.send_signal(number)
 
     def keep_secret(self, name: str, secret: str) -> None:
         """Put a secret where `file:NAME` finds it."""

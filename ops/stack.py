@@ -15,7 +15,7 @@ from ops.embedded.process import start, stop, tail
 from ops.run import EX_CONFIG
 
 ROLES = ("intake", "delivery", "fleet", "projector")
-BESIDE = ("mail", "dns", "door", "telegram", "page")
+BESIDE = ("mail", "dns", "door", "telegram", "page", "archive")
 """Roles that a fleet needs only when its file or settings name what they look at."""
 BACK_OFF_S = 1.0
 

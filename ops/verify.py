@@ -21,10 +21,10 @@ from schemas.sending import (
     SubmissionStarted,
 )
 from schemas.topics import DEAD_LETTERS
-from streams.app import ROLES, Role, changelog_name
 from streams.delivery.state import SendRow
 from streams.log.kafka import Reader
 from streams.log.rows import POSITION, key_parts, key_text
+from streams.roles import ROLES, Role, changelog_name
 from streams.settings import Settings
 
 OUTCOME = {

@@ -1,6 +1,7 @@
 """Numbered migrations: SQL files, each applied once, in order, in one transaction."""
 
 from importlib.resources import files
+from typing import Any
 
 import psycopg
 
@@ -17,26 +18,38 @@ def scripts() -> list[tuple[int, str, str]]:
 
 def migrate(database_url: str) -> list[str]:
     """Apply what is missing; return the names applied. Safe when several start at once."""
-    applied: list[str] = []
     with psycopg.connect(database_url) as connection:
         connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
-        connection.execute(
-            "create table if not exists migrations (number integer primary key, name text not null, "
-            "applied_at timestamptz not null default now())"
-        )
-        connection.execute("comment on table migrations is 'Schema changes that were applied'")
-        connection.execute("comment on column migrations.number is 'Number of the SQL file'")
-        connection.execute("comment on column migrations.name is 'Name of the SQL file'")
-        connection.execute("comment on column migrations.applied_at is 'When it was applied'")
-        known = {row[0] for row in connection.execute("select number from migrations")}
-        missing = [script for script in scripts() if script[0] not in known]
-        clients = clients_with_login(connection) if missing else []
+        behind = {number for number, _, _ in scripts()} - _known(connection)
+        clients = clients_with_login(connection) if behind else []
         for client in clients:
             hide(connection, client)  # its views would hold those that a migration changes
-        for number, name, sql in missing:
+        applied = apply(connection)
+        for client in clients:
+            show_own_rows(connection, client)
+        return applied
+
+
+def apply(connection: psycopg.Connection[Any]) -> list[str]:
+    """Apply what is missing, within the transaction; return the names applied. The caller holds LOCK."""
+    applied: list[str] = []
+    known = _known(connection)
+    for number, name, sql in scripts():
+        if number not in known:
             connection.execute(sql.encode())
             connection.execute("insert into migrations (number, name) values (%s, %s)", (number, name))
             applied.append(name)
-        for client in clients:
-            show_own_rows(connection, client)
     return applied
+
+
+def _known(connection: psycopg.Connection[Any]) -> set[int]:
+    """Return the numbers of what was applied."""
+    connection.execute(
+        "create table if not exists migrations (number integer primary key, name text not null, "
+        "applied_at timestamptz not null default now())"
+    )
+    connection.execute("comment on table migrations is 'Schema changes that were applied'")
+    connection.execute("comment on column migrations.number is 'Number of the SQL file'")
+    connection.execute("comment on column migrations.name is 'Name of the SQL file'")
+    connection.execute("comment on column migrations.applied_at is 'When it was applied'")
+    return {row[0] for row in connection.execute("select number from migrations")}

@@ -96,6 +96,11 @@ class Source:
 class Projector:
     """One projector. Two at once do not double: a transaction counts only if it moves the position it started at."""
 
+    batch = 1000
+    """Records that one transaction applies at most."""
+    options = ""
+    """Settings of the Postgres session, as libpq writes them."""
+
     def __init__(self, kafka: Mapping[str, Any], database_url: str, sources: Iterable[Source]) -> None:
         self._kafka = dict(kafka)
         self._database_url = database_url
@@ -118,7 +123,7 @@ class Projector:
                 await asyncio.sleep(RETRY_S)
 
     async def _session(self) -> None:
-        connection = await psycopg.AsyncConnection.connect(self._database_url)
+        connection = await psycopg.AsyncConnection.connect(self._database_url, options=self.options)
         consumer = AIOKafkaConsumer(
             **self._kafka,
             enable_auto_commit=False,
@@ -130,11 +135,15 @@ class Projector:
             try:
                 await self._take_up(connection, consumer)
                 while not self._stopping.is_set():
-                    batches = await consumer.getmany(timeout_ms=200, max_records=1000)
+                    batches = await consumer.getmany(timeout_ms=200, max_records=self.batch)
                     if batches:
                         await self._apply(connection, batches)
+                    await self._between(connection, consumer)
             finally:
                 await consumer.stop()
+
+    async def _between(self, connection: Any, consumer: Any) -> None:
+        """What else is to be done after a batch; a rebuild looks whether it has caught up."""
 
     async def _take_up(self, connection: Any, consumer: Any) -> None:
         """Assign everything and go to where each partition left off."""
@@ -187,8 +196,9 @@ class Projector:
             await pipeline.sync()
             if any(move.rowcount != 1 for move in moves):
                 raise Overtaken("another projector has applied this already")
+            cursor = connection.cursor()  # one for all: thousands would cost more than what they carry
             for sql, values in statements:
-                await connection.execute(sql, _storable(values))
+                await cursor.execute(sql, _storable(values))
         self._positions.update(moved)
         for place, messages in batches.items():
             PROJECTED.labels(place.topic).inc(len(messages))
@@ -206,6 +216,8 @@ class Projector:
         position.next_offset = message.offset + 1
         if self._sources[place.topic].journal:
             return self._entry(place, message, position)
+        if message.value is None:
+            return []  # a tombstone, or what a restore wrote where nothing stood
         at = datetime.fromtimestamp(message.timestamp / 1000, UTC)
         try:
             envelope = from_wire(message.value)

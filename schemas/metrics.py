@@ -57,6 +57,16 @@ MAILGUN_LOG_BEHIND_SECONDS = Gauge(
     "Seconds of a domain's log at Mailgun that are not read for good",
     ["domain"],
 )
+ARCHIVED = Counter("mailfleet_archived_records_total", "Kafka records written to the archive", ["topic"])
+ARCHIVE_WAITS = Counter(
+    "mailfleet_archive_waits_total", "Times that the archive's store or Kafka did not answer and was waited for"
+)
+ARCHIVE_OLDEST = Gauge(
+    "mailfleet_archive_oldest_seconds", "Age of the oldest record read from Kafka that is not in the archive yet"
+)
+ARCHIVE_LOST = Counter(
+    "mailfleet_archive_lost_records_total", "Records that Kafka deleted before they were archived", ["topic"]
+)
 
 TELEGRAM_CALLS = Counter("mailfleet_telegram_calls_total", "Messages sent or edited by the Telegram bot", ["what"])
 TELEGRAM_WAITS = Counter("mailfleet_telegram_waits_total", "Times that Telegram or Kafka was lost and waited for")
@@ -82,4 +92,8 @@ METRICS = (
     MAILGUN_LOG_BEHIND_SECONDS,
     TELEGRAM_CALLS,
     TELEGRAM_WAITS,
+    ARCHIVED,
+    ARCHIVE_WAITS,
+    ARCHIVE_OLDEST,
+    ARCHIVE_LOST,
 )

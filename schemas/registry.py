@@ -61,6 +61,7 @@ _CLASSES: tuple[type[Fact], ...] = (
     sending.Ticked,
     sending.HourDone,
     sending.InputsLost,
+    sending.JournalContinued,
     sending.SendResult,
     sending.LetterDied,
     reports.MtaLineSeen,

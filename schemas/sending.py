@@ -651,6 +651,20 @@ class InputsLost(msgspec.Struct, frozen=True):
     end_offset: int  # exclusive
 
 
+class JournalContinued(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The journal goes on in topics that were filled from the archive, under the offsets that they had before.
+
+    `topic_ids` are the new generations, `continues` those before, `causes` the last decided offset per input topic.
+    `perhaps_sent_before` is set when decisions after the archive's last may be lost: a send that was asked for before
+    that time and has not come to its end may have left already, and must not go again.
+    """
+
+    topic_ids: dict[str, str]
+    continues: dict[str, str]
+    causes: dict[str, int]
+    perhaps_sent_before: datetime | None = None
+
+
 # ── the public answer ────────────────────────────────────────────────────────────────────────────
 
 

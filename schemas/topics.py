@@ -17,12 +17,18 @@ FLEET_PARTITIONS = 16
 REQUEST_PARTITIONS = 8
 OBSERVATION_PARTITIONS = 4
 
+FILLER = b"mailfleet.filler"
+"""The key of a record without value that a restore writes where an offset must be taken and nothing stood."""
+
 MAX_RECORD_BYTES = 1_400_000  # a 700 kB message grows under JSON escaping
 
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic. `retention_ms` None means kept without limit; `broker_time` means LogAppendTime."""
+    """One topic. `retention_ms` None means kept without limit; `broker_time` means LogAppendTime.
+
+    `archive`: kept without limit, sealed (encrypted, and deleted after `retention_ms`), or no.
+    """
 
     name: str
     about: str
@@ -36,6 +42,7 @@ class Topic:
     journal: bool = False
     segment_ms: int | None = None
     compacted: bool = False  # only the last record of a key has to stay; never where order or history counts
+    archive: Literal["kept", "sealed", "no"] = "kept"
 
     def config(self, *, replicas: int = 1, flush_each_append: bool = True) -> dict[str, str]:
         """Return the Kafka topic settings (strings, as the admin protocol wants them).
@@ -68,6 +75,7 @@ SEND_REQUESTS = Topic(
     writers=("upstream",),
     readers=("intake", "hands", "operators"),
     broker_time=True,
+    archive="sealed",
 )
 DELIVERY_INPUTS = Topic(
     "delivery-inputs",
@@ -120,6 +128,7 @@ DELIVERY_TICKS = Topic(
     readers=("delivery stage",),
     broker_time=True,
     segment_ms=10 * MINUTE_MS,
+    archive="no",
 )
 FLEET_INPUTS = Topic(
     "fleet-inputs",
@@ -185,6 +194,7 @@ FLEET_TICKS = Topic(
     readers=("fleet stage", "telegram"),
     broker_time=True,
     segment_ms=10 * MINUTE_MS,
+    archive="no",
 )
 DNS_OBSERVATIONS = Topic(
     "dns-observations",

@@ -7,7 +7,7 @@ import: a test makes a fresh app with `create_app`.
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import faust
 from aiokafka.helpers import create_ssl_context
@@ -15,19 +15,7 @@ from aiokafka.helpers import create_ssl_context
 from adapters.catalogue import PROVIDERS
 from adapters.dkim_sign import Signer
 from adapters.secrets import Secrets
-from schemas.topics import (
-    CATALOGUE,
-    DEAD_LETTERS,
-    DELIVERY_INPUTS,
-    DELIVERY_JOURNAL,
-    DELIVERY_TICKS,
-    FLEET_INPUTS,
-    FLEET_JOURNAL,
-    FLEET_TICKS,
-    SEND_REQUESTS,
-    SEND_RESULTS,
-    Topic,
-)
+from schemas.topics import SEND_REQUESTS
 from streams.agents.bodies import Bodies
 from streams.agents.deliver_mail import deliver_mail
 from streams.agents.hands import Hands
@@ -38,29 +26,12 @@ from streams.log.kafka import Reader, Writer
 from streams.log.mind import Mind
 from streams.log.stage import Doors, Places, Stage
 from streams.log.tables import FaustRows, MarkedTable
-from streams.log.topics import CHANGELOG_CONFIG, check, create
+from streams.roles import ROLES, Role
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
-Role = Literal["delivery", "fleet"]
 LAG_LOOK_S = 5.0
-
-
-@dataclass(frozen=True)
-class RoleTopics:
-    """The topics of a role."""
-
-    inputs: Topic
-    journal: Topic
-    ticks: Topic
-    store: str
-
-
-ROLES: dict[Role, RoleTopics] = {
-    "delivery": RoleTopics(DELIVERY_INPUTS, DELIVERY_JOURNAL, DELIVERY_TICKS, "rocksdb://"),
-    "fleet": RoleTopics(FLEET_INPUTS, FLEET_JOURNAL, FLEET_TICKS, "memory://"),
-}
 AGENTS = {"delivery": deliver_mail, "fleet": plan_fleet}
 
 
@@ -73,43 +44,6 @@ class Worker:
     reader: Reader
     writer: Writer
     hands: Hands | None = None
-
-
-def changelog_name(settings: Settings, role: Role) -> str:
-    """Return the name of a role's changelog topic (Faust: id-table-changelog)."""
-    return f"{settings.prefix}{role}-rows-changelog"
-
-
-def all_topics(settings: Settings, *, flush_each_append: bool = True, replicas: int = 1) -> dict[str, Any]:
-    """Return every topic to make: {name: (partitions, settings)}, changelogs included."""
-    made: dict[str, Any] = {
-        settings.topic(t): (t.partitions, t.config(replicas=replicas, flush_each_append=flush_each_append))
-        for t in CATALOGUE.values()
-    }
-    for role, topics in ROLES.items():
-        made[changelog_name(settings, role)] = (topics.inputs.partitions, CHANGELOG_CONFIG)
-    return made
-
-
-def make_topics(settings: Settings, *, flush_each_append: bool = True, replicas: int = 1) -> None:
-    """Make the topics that do not exist. Blocks."""
-    topics = all_topics(settings, flush_each_append=flush_each_append, replicas=replicas)
-    create(settings.connection, topics, replicas)
-
-
-def places_of(settings: Settings, role: Role) -> Places:
-    """Look the role's topics up on the cluster. Blocks; raises TopicsWrong."""
-    topics = ROLES[role]
-    wanted = {settings.topic(t): t for t in (topics.inputs, topics.journal, topics.ticks, SEND_REQUESTS)}
-    check(settings.connection, {settings.topic(t): t for t in (SEND_RESULTS, DEAD_LETTERS)})
-    return Places(
-        journal=settings.topic(topics.journal),
-        inputs=settings.topic(topics.inputs),
-        ticks=settings.topic(topics.ticks),
-        changelog=changelog_name(settings, role),
-        topic_ids=check(settings.connection, wanted),
-        prefix=settings.prefix,
-    )
 
 
 def create_app(settings: Settings, role: Role, places: Places) -> Worker:

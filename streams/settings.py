@@ -62,6 +62,18 @@ class PageSettings(msgspec.Struct, frozen=True):
     names: tuple[str, ...] = ()  # beside localhost and addresses: what a proxy before it passes on as Host
 
 
+class ArchiveSettings(msgspec.Struct, frozen=True):
+    """Where the archive is and who may open it."""
+
+    url: str = ""  # s3://bucket/prefix or file:///folder; "" is no archive
+    endpoint_url: str = ""  # of a store that is not Amazon's, such as https://s3.eu-central-003.backblazeb2.com
+    region: str = ""
+    keys_ref: str = "file:archive.keys"  # the secret with KEY_ID:SECRET of the store
+    key_ref: str = "file:archive.key"  # the secret with 64 hex digits that seals what is private
+    segment_s: float = 300.0  # how long a record waits for others before its segment is written
+    logs: str = ""  # a folder whose *.log files go there too
+
+
 class Settings(msgspec.Struct, frozen=True):
     """How this process reaches the world. `prefix` goes before every topic and group name."""
 
@@ -80,6 +92,7 @@ class Settings(msgspec.Struct, frozen=True):
     door: DoorSettings = DoorSettings()
     telegram: TelegramSettings = TelegramSettings()
     page: PageSettings = PageSettings()
+    archive: ArchiveSettings = ArchiveSettings()
 
     @property
     def secrets_folder(self) -> Path:
@@ -182,6 +195,19 @@ def page_from(environ: Mapping[str, str]) -> PageSettings:
     )
 
 
+def _archive_from(environ: Mapping[str, str]) -> ArchiveSettings:
+    usual = ArchiveSettings()
+    return ArchiveSettings(
+        url=environ.get("ARCHIVE_URL", ""),
+        endpoint_url=environ.get("ARCHIVE_ENDPOINT_URL", ""),
+        region=environ.get("ARCHIVE_REGION", ""),
+        keys_ref=environ.get("ARCHIVE_SECRET", usual.keys_ref),
+        key_ref=environ.get("ARCHIVE_KEY", usual.key_ref),
+        segment_s=_number(environ, "ARCHIVE_SEGMENT_S", str(usual.segment_s)),
+        logs=environ.get("ARCHIVE_LOGS", ""),
+    )
+
+
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings. Raises SettingMissing."""
     brokers = environ.get("KAFKA_BROKERS")
@@ -204,4 +230,5 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         door=door_from(environ),
         telegram=telegram_from(environ),
         page=page_from(environ),
+        archive=_archive_from(environ),
     )

@@ -22,11 +22,11 @@ from ops.commands.settings import settings as settings_of
 from ops.fleet_plan import known
 from projections.migrate import scripts
 from schemas.fleet import MailboxDeclared, RouteDeclared
-from streams.app import ROLES, all_topics, places_of
 from streams.fleet.choose import call_of
 from streams.fleet.state import MailboxRow, RouteRow
 from streams.log.kafka import LogUnreachable
 from streams.log.topics import TopicsWrong, describe
+from streams.roles import ROLES, all_topics, places_of
 from streams.settings import SettingMissing, Settings
 
 out = Console()

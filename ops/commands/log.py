@@ -15,7 +15,7 @@ from ops.site import make_key
 from ops.verify import Report, verify_until_equal
 from ops.verify import verify as compare
 from projections.migrate import migrate as bring_up_to_date
-from streams.app import ROLES, Role, make_topics
+from streams.roles import ROLES, Role, make_topics
 
 out = Console()
 errors = Console(stderr=True)

@@ -17,7 +17,7 @@ from ops.embedded import EmbeddedKafka, EmbeddedPostgres
 from ops.site import make_key
 from ops.stack import Stack
 from projections.migrate import migrate
-from streams.app import make_topics
+from streams.roles import make_topics
 from streams.settings import from_environment
 
 out = Console()
@@ -52,7 +52,7 @@ def up(workers: int, replicas: int) -> None:
     Kafka and Postgres run below .mailfleet/fleet unless KAFKA_BROKERS and DATABASE_URL name yours. While it
     runs, all other commands in this folder speak to it. Processes that end are started again. The operator's page is
     at http://127.0.0.1:8090/, or where PAGE_HOST and PAGE_PORT say; PAGE_PORT=0 goes without. With DOOR_PORT the door
-    listens too, with TELEGRAM_TOKEN the bot tells of alerts.
+    listens too, with TELEGRAM_TOKEN the bot tells of alerts, with ARCHIVE_URL the archiver runs.
     """
     HOME.mkdir(parents=True, exist_ok=True)
     stopping: list[int] = []
@@ -64,11 +64,13 @@ def up(workers: int, replicas: int) -> None:
             out.print(f"made the fleet's key {settings.key_file}: keep a copy of it, losing it loses every suppression")
         make_topics(settings, replicas=replicas)
         migrate(settings.database_url)
-        stack = Stack(found, HOME / "logs")
+        stack = Stack({"ARCHIVE_LOGS": str(HOME / "logs"), **found}, HOME / "logs")
         _write_running(found)
         try:
             for role in ("intake", "projector", "mail", "dns"):
                 stack.add(role, role)
+            if settings.archive.url:
+                stack.add("archive", "archive")
             for number in range(1, workers + 1):
                 for role in ("delivery", "fleet"):
                     stack.add(role, f"{role}-{number}")

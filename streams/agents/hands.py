@@ -40,7 +40,7 @@ from schemas.sending import (
     SubmissionStarted,
     Unknown,
 )
-from schemas.topics import DELIVERY_INPUTS, SEND_REQUESTS
+from schemas.topics import DELIVERY_INPUTS
 from streams.agents.bodies import Bodies
 from streams.delivery.identity import delivery_key, token_of
 from streams.delivery.state import SendRow, attempt_key
@@ -58,7 +58,7 @@ PARTITION_LOST = (LogUnreachable, StopLoudly, JournalBroken)
 
 
 class ContentGone(Exception):
-    """The send's body is not in send-requests any more, or another topic stands there."""
+    """The send's body does not stand in send-requests any more."""
 
 
 class Hands:
@@ -229,12 +229,11 @@ class Hands:
     async def _mail(self, fact: AttemptAssigned) -> Mail:
         """Fetch, build and sign the message.
 
+        The body is known by its hash: a restored topic holds it at the same offset, under another topic id.
+
         Raises ContentGone, HeaderInvalid, LogUnreachable, CannotSign, SecretMissing.
         """
         content = fact.content
-        topic = self._stage.places.prefix + SEND_REQUESTS.name
-        if self._stage.places.topic_ids.get(topic) != content.topic_id:
-            raise ContentGone("send-requests was made again since")
         record = await self._bodies.one(content.partition, content.offset)
         if record is None or record.value is None or hashlib.sha256(record.value).hexdigest() != content.sha256:
             raise ContentGone("the record is gone")

@@ -34,7 +34,7 @@ from schemas.sending import (
     SendRef,
     SendRequested,
 )
-from schemas.topics import DEAD_LETTERS, DELIVERY_INPUTS, FLEET_INPUTS, SEND_REQUESTS, Topic, partition_of
+from schemas.topics import DEAD_LETTERS, DELIVERY_INPUTS, FILLER, FLEET_INPUTS, SEND_REQUESTS, Topic, partition_of
 from streams.delivery.identity import (
     AddressInvalid,
     delivery_key,
@@ -245,7 +245,8 @@ class Intake:
             await consumer.stop()
 
     async def _pass_on(self, consumer: Any, place: TopicPartition, messages: list[Any]) -> None:
-        records = [record_of(message) for message in messages]
+        filled = (m.key == FILLER and m.value is None for m in messages)
+        records = [record_of(m) for m, is_filler in zip(messages, filled, strict=True) if not is_filler]
         read = [self._read(record) for record in records]
         facts = await with_receivers([fact for _, _, fact in read], self._receivers)
         for record, (topic, key, _), fact in zip(records, read, facts, strict=True):

@@ -67,6 +67,8 @@ from streams.delivery.state import (
 )
 from streams.delivery.suppression import suppressed
 
+PERHAPS_SENT = "perhaps_sent"
+"""The rule of a send that a restore without the last decisions found open: it may have left, and does not go again."""
 UNSETTLED = ("assigned", "started", "unknown")
 
 
@@ -124,6 +126,8 @@ def assigned(state: DeliveryState, fact: SendAssigned, at: datetime) -> list[Fac
     row = state.send(fact.ref)
     if row is None or row.state != "admitted" or fact.attempt != row.attempt + 1:
         return []
+    if state.perhaps_sent(row.request):
+        return [SendExpired(fact.ref, PERHAPS_SENT)]
     first = row.first_mailbox or fact.sender.mailbox
     taken = AttemptAssigned(fact.ref, fact, row.request.content, first)
     if at >= fact.not_after:
@@ -142,6 +146,8 @@ def claimed(state: DeliveryState, fact: ClaimAsked, _at: datetime) -> list[Fact]
         return []
     if suppressed(state, row.request):
         return [SendCancelled(fact.ref, "suppression")]
+    if state.perhaps_sent(row.request):
+        return [SendExpired(fact.ref, PERHAPS_SENT)]
     if fact.clock >= row.request.expires_at:
         return [SendExpired(fact.ref, "expires_at")]
     stop = stopped(state, row.assignment, row.request)

@@ -24,6 +24,7 @@ from schemas.sending import (
     AttemptRefused,
     AttemptUnknown,
     HourDone,
+    JournalContinued,
     RecipientSuppressed,
     SendAdmitted,
     SendAssumedSent,
@@ -43,6 +44,7 @@ from streams.delivery.state import (
     AFTER_250,
     ASSUMED_SENT_AFTER,
     CURSOR,
+    CUT,
     DELIVERED_AFTER,
     LOOKED_UP_AFTER,
     MOST_ANSWERS,
@@ -51,6 +53,7 @@ from streams.delivery.state import (
     RECENT,
     SWEEP,
     CursorRow,
+    CutRow,
     DomainRow,
     Due,
     DueRow,
@@ -122,6 +125,9 @@ def rows_of(fact: Fact, at: datetime) -> Iterable[RowKey]:
         yield "due", f"{fact.hour}/{fact.shard}"
     elif type(fact) in COMES_BACK or isinstance(fact, SendAnsweredByMachine):
         yield send_key(fact.ref)  # type: ignore[attr-defined]  # each of them has one
+    elif isinstance(fact, JournalContinued):
+        if fact.perhaps_sent_before is not None:
+            yield CUT
     elif type(fact) in NEW_STATE:
         ref: SendRef = fact.ref  # type: ignore[attr-defined]  # every fact in NEW_STATE has one
         yield send_key(ref)
@@ -159,6 +165,10 @@ def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, at: datetime) ->
             return _sweep(row if isinstance(row, SweepRow) else SweepRow(), fact, at)
         case "queue":
             return _queue(row if isinstance(row, QueueRow) else QueueRow(), fact)
+        case "cut":
+            assert isinstance(fact, JournalContinued)
+            assert fact.perhaps_sent_before is not None
+            return CutRow(fact.perhaps_sent_before)
         case kind:
             raise ValueError(f"no such row kind: {kind}")
 

@@ -141,6 +141,12 @@ class QueueRow(msgspec.Struct, frozen=True):
     sends: tuple[str, ...] = ()
 
 
+class CutRow(msgspec.Struct, frozen=True):
+    """After a restore that may lack the last decisions: what was asked for before that time may have left already."""
+
+    perhaps_sent_before: datetime
+
+
 ROW_TYPES: dict[str, type[msgspec.Struct]] = {
     "send": SendRow,
     "recipient": RecipientRow,
@@ -151,9 +157,11 @@ ROW_TYPES: dict[str, type[msgspec.Struct]] = {
     "domain": DomainRow,
     "sweep": SweepRow,
     "queue": QueueRow,
+    "cut": CutRow,
 }
 CURSOR: RowKey = ("cursor", "")
 SWEEP: RowKey = ("sweep", "")
+CUT: RowKey = ("cut", "")
 
 
 def send_key(ref: SendRef) -> RowKey:
@@ -244,6 +252,11 @@ class DeliveryState:
         """Who stopped this, "" when nobody did."""
         row = self._rows.get(("stop", f"{scope}/{name}"))
         return row.by if isinstance(row, StopRow) and row.stopped else ""
+
+    def perhaps_sent(self, request: SendRequested) -> bool:
+        """Whether an open send may have left in the time that a restore could not bring back."""
+        row = self._rows.get(CUT)
+        return isinstance(row, CutRow) and request.requested_at < row.perhaps_sent_before
 
     def cursor(self) -> CursorRow | None:
         """The last hour and shard done."""

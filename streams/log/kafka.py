@@ -103,6 +103,12 @@ class Reader:
             found = await consumer.end_offsets([TopicPartition(t, p) for t, p in places])
         return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
 
+    async def starts(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Return the first offset of each (topic, partition). Raises LogUnreachable."""
+        async with self._consumer() as consumer:
+            found = await consumer.beginning_offsets([TopicPartition(t, p) for t, p in places])
+        return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
+
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """Return (first offset, end offset exclusive). Raises LogUnreachable."""
         place = TopicPartition(topic, partition)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from schemas.entry import Entry
+from schemas.sending import JournalContinued
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -36,6 +37,12 @@ class Position(msgspec.Struct):
         if entry.seen.origin is not None:
             origin = entry.seen.origin
             self.origins[origin.source] = max(self.origin(origin.source), (origin.seq, origin.n))
+
+    def continued(self, fact: JournalContinued) -> None:
+        """Take in that the topics were filled from the archive: other generations, the same offsets."""
+        self.topic_ids.update(fact.topic_ids)
+        for topic, last in fact.causes.items():
+            self.causes[topic] = max(self.causes.get(topic, -1), last)
 
     def origin(self, source: str) -> tuple[int, int]:
         """The last (seq, n) decided from an origin partition."""

@@ -20,7 +20,7 @@ from schemas.entry import Entry, JournalBroken, Seen, counts, journal_entry
 from schemas.envelope import Cause, Origin, Unreadable, from_wire, to_wire
 from schemas.metrics import ENTRIES, INPUTS_BEHIND, PARTITIONS
 from schemas.registry import Fact
-from schemas.sending import InputsLost, LetterDied, PartitionResumed, Ticked
+from schemas.sending import InputsLost, JournalContinued, LetterDied, PartitionResumed, Ticked
 from schemas.topics import DEAD_LETTERS, partition_of
 from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Record, Writer
 from streams.log.mind import Mind, Outgoing
@@ -535,6 +535,9 @@ class Partition:
         for fact in facts:
             self.stage.mind.track(self.position.open, fact)
         self.position.count(entry, offset)
+        for fact in facts:
+            if isinstance(fact, JournalContinued):
+                self.position.continued(fact)
         for topic, last in self.position.causes.items():
             self.causes[topic] = max(self.causes.get(topic, -1), last)
         self.at = max(self.at, entry.at)
@@ -554,11 +557,8 @@ class Partition:
             del self._unforwarded[0]
 
     async def _forward(self, entry: Entry, facts: list[Fact]) -> None:
-        n = 0
-        for fact in facts:
-            for out in self.stage.mind.forwards(fact, entry.at):
-                await self._send(out, Origin(self.stage.places.journal, self.number, entry.seq, n), entry.at)
-                n += 1
+        for n, out in enumerate(forwards(self.stage.mind, entry, facts)):
+            await self._send(out, Origin(self.stage.places.journal, self.number, entry.seq, n), entry.at)
 
     async def _send(self, out: Outgoing, origin: Origin | None, at: datetime) -> None:
         doors = self.stage.doors
@@ -626,6 +626,11 @@ class Partition:
 class _StoredPosition(msgspec.Struct):
     m: int
     r: Position
+
+
+def forwards(mind: Mind, entry: Entry, facts: list[Fact]) -> list[Outgoing]:
+    """Return what others must hear of an entry, in order: the n-th goes out with origin n."""
+    return [out for fact in facts for out in mind.forwards(fact, entry.at)]
 
 
 def fold(mind: Mind, rows: Rows, state: Any, entry: Entry, facts: list[Fact]) -> None:

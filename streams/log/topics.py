@@ -3,9 +3,10 @@
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from confluent_kafka import KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.cimpl import NewTopic
 
 from schemas.topics import Topic
@@ -28,7 +29,8 @@ class Found:
     partitions: int
 
 
-def _admin(connection: Connection) -> AdminClient:
+def client_options(connection: Connection) -> dict[str, Any]:
+    """Return the options of a confluent-kafka client."""
     names = {
         "sasl_plain_username": "sasl.username",
         "sasl_plain_password": "sasl.password",
@@ -36,7 +38,11 @@ def _admin(connection: Connection) -> AdminClient:
         "security_protocol": "security.protocol",
     }
     security = {names[k]: v for k, v in connection.security.items() if k in names}
-    return AdminClient({"bootstrap.servers": connection.bootstrap, "log_level": 0, **security})
+    return {"bootstrap.servers": connection.bootstrap, "log_level": 0, **security}
+
+
+def _admin(connection: Connection) -> AdminClient:
+    return AdminClient(client_options(connection))
 
 
 def describe(connection: Connection, names: Iterable[str]) -> dict[str, Found | None]:
@@ -81,6 +87,31 @@ def delete(connection: Connection, names: Iterable[str]) -> None:
     """Delete topics. Blocks; raises KafkaException."""
     admin = _admin(connection)  # must outlive its futures
     for future in admin.delete_topics(list(names), request_timeout=30).values():
+        future.result()
+
+
+def delete_records(connection: Connection, before: Mapping[tuple[str, int], int]) -> None:
+    """Delete what stands before an offset of each (topic, partition). Blocks; raises KafkaException."""
+    admin = _admin(connection)  # must outlive its futures
+    places = [TopicPartition(topic, number, offset) for (topic, number), offset in before.items()]
+    for future in admin.delete_records(places, request_timeout=30).values():
+        future.result()
+
+
+def configure(connection: Connection, settings: Mapping[str, Mapping[str, str]]) -> None:
+    """Set settings {topic: {name: value}}. Blocks; raises KafkaException."""
+    admin = _admin(connection)  # must outlive its futures
+    resources = [
+        ConfigResource(
+            ConfigResource.Type.TOPIC,
+            topic,
+            incremental_configs=[
+                ConfigEntry(n, v, incremental_operation=AlterConfigOpType.SET) for n, v in wanted.items()
+            ],
+        )
+        for topic, wanted in settings.items()
+    ]
+    for future in admin.incremental_alter_configs(resources, request_timeout=30).values():
         future.result()
 
 

@@ -358,7 +358,7 @@ async def test_a_claim_over_a_broken_journal_is_a_no(make: Make) -> None:
 # ── content ──────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("how", ["no record", "another record", "another topic"])
+@pytest.mark.parametrize("how", ["no record", "another record"])
 async def test_a_send_whose_body_is_gone_expires(make: Make, how: str) -> None:
     worker = make(takes)
     ref = await worker.request()
@@ -366,15 +366,23 @@ async def test_a_send_whose_body_is_gone_expires(make: Make, how: str) -> None:
     match how:
         case "no record":
             place.clear()
-        case "another record":
-            place[0] = place[0].__class__(SEND_REQUESTS.name, 0, 0, NOW, None, b"{}")
         case _:
-            worker.stage.places.topic_ids[SEND_REQUESTS.name] = "id-new"
+            place[0] = place[0].__class__(SEND_REQUESTS.name, 0, 0, NOW, None, b"{}")
     await worker.assign(ref)
     await until(lambda: len(worker.after_assignment()) == 2)
     assert isinstance(worker.decided()[-2], AttemptNotSent)
     assert worker.decided()[-1] == SendExpired(ref, "content_gone")
     assert adapter(worker).mails == []
+
+
+async def test_a_body_that_a_restore_brought_back_is_sent_though_its_topic_was_made_again(make: Make) -> None:
+    worker = make(takes)
+    ref = await worker.request()
+    worker.stage.places.topic_ids[SEND_REQUESTS.name] = "id-new"
+    await worker.assign(ref)
+    await until(lambda: len(worker.after_assignment()) == 2)
+    assert worker.after_assignment() == ["SubmissionStarted", "AttemptAccepted"]
+    assert len(adapter(worker).mails) == 1
 
 
 # ── bounds and the end ───────────────────────────────────────────────────────────────────────────

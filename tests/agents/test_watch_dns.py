@@ -22,8 +22,8 @@ from schemas.ids import ClientId, DomainName, MailboxAddress, RouteId
 from schemas.registry import Fact
 from schemas.topics import DNS_OBSERVATIONS, FLEET_INPUTS, FLEET_JOURNAL, Topic, partition_of
 from streams.agents.watch_dns import EVERY, DnsWatcher, slot_after, subjects
-from streams.app import make_topics
 from streams.log.kafka import Connection, Reader, Writer
+from streams.roles import make_topics
 from streams.settings import Settings
 from tests.knot import Knot, txt
 

@@ -14,8 +14,8 @@ from adapters.secrets import Secrets
 from ops import receiver
 from ops.site import Site
 from schemas.topics import CATALOGUE, SEND_REQUESTS
-from streams.app import all_topics
 from streams.log.kafka import Reader
+from streams.roles import all_topics
 from tests.faults.story import Story, fleet_text, requests
 
 PLANTED = (

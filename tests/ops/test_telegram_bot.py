@@ -20,8 +20,8 @@ from schemas.ids import ClientId
 from schemas.sending import Ticked
 from schemas.topics import FLEET_INPUTS, FLEET_TICKS, partition_of
 from streams.agents.tell_people import OrderWrong
-from streams.app import make_topics
 from streams.log.kafka import Connection, Reader, Writer
+from streams.roles import make_topics
 from streams.settings import SettingMissing, Settings, TelegramSettings, from_environment
 
 LENA = "lena (7)"

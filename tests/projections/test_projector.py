@@ -5,7 +5,6 @@ import signal
 from pathlib import Path
 
 import msgspec
-import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
@@ -18,12 +17,6 @@ from tests.projections.facts import AT, about, admitted, example, rows
 from tests.projections.journal import Journal, entry, ids_of, row_version, sends, until
 
 KILLS = 4
-
-
-@pytest.fixture
-def journal(kafka: EmbeddedKafka, models: str, topic_prefix: str) -> Journal:
-    """An empty journal and an empty database."""
-    return Journal(kafka.bootstrap, models, topic_prefix + "journal")
 
 
 async def test_what_is_journaled_stands_in_postgres_with_the_position(journal: Journal) -> None:

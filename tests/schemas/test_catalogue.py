@@ -40,6 +40,8 @@ ROLES_OF_MODULE = {
     "ops/run.py": {"projector", "intake", "dns watcher", "mail reader", "door", "telegram"},
     "ops/telegram_bot.py": {"operators", "telegram"},
     "streams/agents/tell_people.py": {"telegram"},
+    "streams/roles.py": {"delivery stage", "fleet stage", "hands"},
+    "ops/sources.py": {"projector"},
     "ops/verify.py": {"verify"},
     "ops/fleet_plan.py": {"fleet file", "verify"},
     "ops/fleet_orders.py": {"operators"},
