@@ -101,6 +101,10 @@ def test_hostile_names_and_texts_stay_text_on_every_page(hostile: str) -> None:
     assert sum("<xss onx=1>" in Looked(got.text).text for got in pages.values() if "html" in str(got.headers)) > 40
 
 
+def test_what_is_sought_stands_in_the_box_as_text(page: str) -> None:
+    assert "<xss onx=1>" in Looked(httpx.get(page + "/search", params={"q": EVIL}).text).text
+
+
 def test_its_policy_lets_nothing_in_from_elsewhere(page: str) -> None:
     policy = dict(part.split(" ", 1) for part in httpx.get(page).headers["Content-Security-Policy"].split("; "))
     assert policy["default-src"] == "'self'"
