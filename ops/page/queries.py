@@ -294,8 +294,4 @@ def daily(
 ) -> list[Row]:
     """Mails by local day."""
     named = {"client": client, "domain": domain, "mailbox": mailbox, "route": route}
-    return ask(connection, _DAILY, named | {"first": first, "last": last}) if _there(connection, "daily_mail") else []
-
-
-def _there(connection: Any, table: str) -> bool:
-    return ask(connection, "select to_regclass(%(table)s) is not null as there", {"table": table})[0]["there"] is True
+    return ask(connection, _DAILY, named | {"first": first, "last": last})

@@ -108,7 +108,7 @@ class Fleet:
 
     def _health(self) -> Iterator[Told]:
         chance = random.Random(8)
-        for number, (owner, mailbox) in enumerate(chance.sample(self.mailboxes, 14)):
+        for number, (owner, mailbox) in enumerate(chance.sample(self.mailboxes[:10] + self.mailboxes[24:], 14)):
             began = NOW - timedelta(days=chance.randrange(1, self.days))
             evidence = Evidence("hard bounce rate" + self.evil, "2026-11", "7 days", 4, 118, 0.03, "said" + self.evil)
             steps = [("watched", 0), ("unhealthy", 1), ("probation", 4), ("active", 7)]

@@ -59,11 +59,12 @@ async def test_it_reads_anew_in_place_and_the_scroll_stays(page: str, tmp_path: 
         assert await tab.value("scrollY") == 300
 
 
-async def test_a_hostile_name_runs_nothing(hostile: str, tmp_path: Path) -> None:
+async def test_a_hostile_name_runs_nothing_and_bursts_nothing(hostile: str, tmp_path: Path) -> None:
     async with chromium(tmp_path) as tab:
         with served(hostile) as url:
             for path in LISTS:
-                await tab.open(url + path, 1280)
+                await tab.open(url + path, 390)
+                assert await tab.value(TOO_WIDE) <= 0, path
                 assert await tab.value("document.querySelectorAll('xss, main script').length") == 0
         assert tab.said == []
 
