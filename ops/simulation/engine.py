@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from ops.journals import Nowhere
 from ops.simulation.mail_world import DOMAIN_OF, GOOD, MailWorld, Outage, Quality
 from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, Pace, RouteDeclared
+from schemas.health import ListSignCounted, SignCounted
 from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, Recipient, RouteId, SendId, TopicId
 from schemas.registry import Fact
 from schemas.sending import (
@@ -119,6 +120,7 @@ class Simulation:
         if self.now - self._topped_up >= TOPPED_UP_EVERY:
             self._topped_up = self.now
             self._top_up()
+        self.state.tell.clear()  # nobody upstream is to be told why a send waits
         self._see(Ticked())
 
     def _next(self, end: datetime) -> datetime:
@@ -153,7 +155,7 @@ class Simulation:
             case SendRequeued(ref):
                 self._waiting[ref.client] += 1
                 self._count(ref.client, "deferred")
-            case SendWaits() | SendQueued():
+            case SendWaits() | SendQueued() | SignCounted() | ListSignCounted():
                 pass
             case SendGivenUp(ref):
                 self._count(ref.client, "given up")
