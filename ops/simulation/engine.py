@@ -90,7 +90,7 @@ class Simulation:
         self.listeners: list[Callable[[datetime, Fact], None]] = []
         self._later: list[tuple[datetime, int, Fact]] = []
         self._number = 0
-        self._asked: Counter[ClientId] = Counter()
+        self.asked: Counter[ClientId] = Counter()
         self._waiting: Counter[ClientId] = Counter()
         self._topped_up = scenario.begin - TOPPED_UP_EVERY
 
@@ -212,8 +212,8 @@ class Simulation:
         return wish.share_of_quota * sum(box.daily_quota for box in boxes)
 
     def _ask(self, client: ClientDeclared, wish: Wish) -> None:
-        number = self._asked[client.client]
-        self._asked[client.client] += 1
+        number = self.asked[client.client]
+        self.asked[client.client] += 1
         self._waiting[client.client] += 1
         self._see(SendAdmitted(self._request(client, wish, number)))
 
