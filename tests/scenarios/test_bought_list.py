@@ -15,12 +15,6 @@ def test_the_canary_catches_a_bought_list_and_no_other_list_or_client_feels_it()
     calm = live(Scenario(fleet(40, 4, 2, policy=rules, warm=True), MONDAY, 6, wishes=wishes))
     wishes[ONE] = Wish(per_day=300, list_size=600, special=(("bought", BOUGHT),))
     run = live(Scenario(fleet(40, 4, 2, policy=rules, warm=True), MONDAY, 6, wishes=wishes))
-    print(
-        run.mails(),
-        run.mails(OTHER),
-        calm.mails(OTHER),
-        [(f.client, f.list_id, f.was, f.now) for f in run.decided(ListChanged)],
-    )
     assert [f.list_id for f in run.decided(ListChanged) if f.now == "held"] == ["bought"]
     assert 3 <= run.of_list("bought") <= 50
     assert [a.alert for a in run.decided(AlertRaised) if a.alert.startswith("list_held")] == [
@@ -40,11 +34,6 @@ def test_without_a_canary_a_bought_list_that_is_spread_over_a_hundred_mailboxes_
     wishes[OTHER] = Wish(per_day=1000)
     run = live(Scenario(fleet(200, 8, 2, policy=rules, warm=True), MONDAY, 3, wishes=wishes))
     out = [(at, f) for at, f in run.simulation.decided if isinstance(f, HealthChanged) and f.now == "unhealthy"]
-    print(
-        run.mails(),
-        run.mails(OTHER),
-        [(at, f.scope, f.name, f.evidence.rule, f.evidence.numerator, f.evidence.denominator) for at, f in out][:20],
-    )
     wide = [(at, f) for at, f in out if f.client == ONE and f.scope in ("client", "domain")]
     assert wide
     assert not [f for _, f in out if f.client == OTHER]

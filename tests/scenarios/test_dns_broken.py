@@ -41,7 +41,6 @@ def test_a_broken_dkim_record_moves_the_domains_mail_to_the_other_route_and_a_go
     before = run.routes_between(MONDAY, second)
     broken = run.routes_between(second + timedelta(seconds=1), mended)
     after = run.routes_between(mended, MONDAY + 96 * HOUR)
-    print(before, broken, after, run.mails())
     assert before["own"] > 150
     assert before["backup"] == 0
     assert broken["own"] == 0

@@ -33,22 +33,20 @@ def in_berlin(begin: datetime, hour_from: int, hour_to: int) -> Run:
 
 
 def per_box_and_day(run: Run) -> Counter[tuple[str, str]]:
-    """What each mailbox sent on each local day, by the clock on the wall."""
-    return Counter((a.sender.mailbox, f"{a.not_before.astimezone(BERLIN):%Y-%m-%d}") for _, a in run.assigned)
+    """What servers took from each mailbox on each local day, by the clock on the wall."""
+    return Counter((said.mailbox, f"{at.astimezone(BERLIN):%Y-%m-%d}") for at, said in run.accepted)
 
 
 @pytest.mark.parametrize("begin", CHANGES)
 def test_each_local_day_has_one_quota_whatever_its_hours(begin: datetime) -> None:
     run = in_berlin(begin, 0, 24)
     sent = per_box_and_day(run)
-    refused = run.simulation.world.counts["hard"]
-    print(sorted(sent.items())[:8], refused)
     changed = f"{begin + timedelta(days=1):%Y-%m-%d}"
-    assert max(sent.values()) <= 30 + refused, "a refusal gives its place back"
-    assert max(run.tally.per_box_day.values()) <= 60
-    assert sum(n for (_, day), n in sent.items() if day == changed) >= BOXES * 30
-    accepted = Counter((a.sender.mailbox, a.quota_day) for _, a in run.assigned)
-    assert accepted == sent, "the quota's day is the day on the wall"
+    assert max(sent.values()) == 30
+    assert sum(n for (_, day), n in sent.items() if day == changed) >= BOXES * 30 - 3, (
+        "a late refusal may cost its place"
+    )
+    assert all(f"{a.not_before.astimezone(BERLIN):%Y-%m-%d}" == a.quota_day for _, a in run.assigned)
 
 
 @pytest.mark.parametrize("begin", CHANGES)
@@ -56,6 +54,5 @@ def test_hours_of_night_at_the_change_are_sent_in_once_or_not_at_all(begin: date
     run = in_berlin(begin, 2, 3)
     hours = {a.not_before.astimezone(BERLIN).hour for _, a in run.assigned}
     sent = per_box_and_day(run)
-    print(hours, Counter(day for (_, day) in sent.elements()), max(sent.values()))
-    assert hours <= {2}
-    assert max(sent.values()) <= 30 + run.simulation.world.counts["hard"]
+    assert hours == {2}
+    assert max(sent.values()) == 30

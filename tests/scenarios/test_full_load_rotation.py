@@ -18,7 +18,6 @@ def test_at_full_load_mailboxes_rest_in_turn_and_the_floor_is_kept() -> None:
     run = live(Scenario(fleet(40, 4, policy=RULES, warm=True), MONDAY, 15, wishes={ONE: Wish(share_of_quota=1.0)}))
     rests = [rest for rest in run.decided(RestBegan) if rest.scope == "mailbox"]
     planned = run.decided(CapacityPlanned)
-    print(run.mails(), len(rests), [(p.capacity, p.demand, p.resting) for p in planned])
     assert len({p.day for p in planned}) == 15
     assert min(p.capacity for p in planned) >= FLOOR * 40 * 30
     assert 12 <= len(rests) <= 24

@@ -5,14 +5,13 @@ from collections import defaultdict
 from ops.simulation.engine import Scenario
 from schemas.health import HealthChanged, WarmUpStepped
 from schemas.policy import Lists, Policy
-from tests.scenarios.weather import MONDAY, live, fleet
+from tests.scenarios.weather import MONDAY, fleet, live
 
 
 def test_a_new_fleet_grows_to_its_target_in_two_weeks_at_the_soonest() -> None:
     rules = Policy("start", lists=Lists(canary_sends=0))
     run = live(Scenario(fleet(30, 2, policy=rules), MONDAY, 24))
     medians = [evening.caps[len(evening.caps) // 2] for evening in run.tally.evenings]
-    print(medians, run.mails())
     assert medians[0] == 5
     assert medians[:14] == sorted(medians[:14])
     assert max(medians[:13]) < 30, "no mailbox is at its target before the fourteenth day"

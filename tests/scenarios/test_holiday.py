@@ -20,7 +20,6 @@ def test_after_an_idle_week_caps_are_halved_once_and_grow_back() -> None:
     halved = [
         s for s in run.decided(WarmUpStepped) if s.scope == "mailbox" and s.evidence.rule == "halved after idle days"
     ]
-    print(medians, run.mails(), len(halved), {(s.was, s.now) for s in halved})
     assert set(run.mails()[6:12]) == {0}
     assert len(halved) == 16
     assert {(s.was, s.now) for s in halved} == {(30, 15)}

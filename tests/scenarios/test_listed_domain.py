@@ -19,7 +19,6 @@ def test_a_listed_domain_is_closed_at_the_second_look_and_open_when_it_is_delist
     between = run.mails_between(first, second)
     closed = run.mails_between(second + timedelta(seconds=1), clean)
     after = run.mails_between(clean, MONDAY + 96 * HOUR)
-    print(between, closed, after, run.mails())
     assert between["d0.client0.test"] > 0, "one look closes nothing"
     assert closed["d0.client0.test"] == 0
     assert closed["d1.client0.test"] > 150

@@ -3,11 +3,19 @@
 from datetime import timedelta
 
 from ops.simulation.engine import Scenario, Wish
+from schemas.dns import Check
 from schemas.health import AlertRaised
 from schemas.policy import Lists, Policy, Rotation, WarmUp
 from tests.scenarios.weather import MONDAY, ONE, fleet, live, look
 
 HOUR = timedelta(hours=1)
+CHECKS: tuple[tuple[Check, str], ...] = (
+    ("spf", "own"),
+    ("dkim", "own"),
+    ("dmarc", "own"),
+    ("mx", ""),
+    ("blocklist", ""),
+)
 RULES = Policy("gate", warm_up=WarmUp(enabled=False), lists=Lists(canary_sends=0), rotation=Rotation(enabled=False))
 
 
@@ -18,7 +26,7 @@ def test_a_day_without_answers_gates_nothing_and_costs_no_mail() -> None:
         )
         for hour in range(72)
         for domain in ("d0.client0.test", "d1.client0.test")
-        for check, way in (("spf", "own"), ("dkim", "own"), ("dmarc", "own"), ("mx", ""), ("blocklist", ""))
+        for check, way in CHECKS
     ]
     scenario = Scenario(fleet(10, 2, policy=RULES), MONDAY, 3, wishes={ONE: Wish(per_day=200)})
     calm, run = live(scenario), live(Scenario(scenario.fleet, MONDAY, 3, wishes=scenario.wishes, story=tuple(looks)))

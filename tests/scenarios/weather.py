@@ -13,7 +13,7 @@ from schemas.health import GateClosed, GateOpened
 from schemas.ids import ClientId, DomainName, RouteId
 from schemas.policy import Policy, PolicyApplied
 from schemas.registry import Fact
-from schemas.sending import SendAssigned
+from schemas.sending import AttemptAccepted, SendAssigned
 from streams.fleet.state import FleetState, domain_of
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
@@ -36,11 +36,18 @@ class Run:
     simulation: Simulation
     tally: Tally = field(default_factory=Tally)
     assigned: list[tuple[datetime, SendAssigned]] = field(default_factory=list)
+    accepted: list[tuple[datetime, AttemptAccepted]] = field(default_factory=list)
 
     def saw(self, _state: FleetState, at: datetime, fact: Fact) -> None:
         """Keep the assignments."""
         if isinstance(fact, SendAssigned):
             self.assigned.append((at, fact))
+
+    def heard(self, at: datetime, fact: Fact) -> None:
+        """Keep what servers took."""
+        self.tally.heard(at, fact)
+        if isinstance(fact, AttemptAccepted):
+            self.accepted.append((at, fact))
 
     def decided(self, kind: type[F], client: str = "") -> list[F]:
         """Return all decisions of a kind, of one client or all, in order."""
@@ -74,7 +81,7 @@ def live(scenario: Scenario) -> Run:
     """Live through the scenario; no send may be lost on the way."""
     run = Run(Simulation(scenario))
     run.simulation.watchers += [run.tally.saw, run.saw]
-    run.simulation.listeners.append(run.tally.heard)
+    run.simulation.listeners.append(run.heard)
     for day in run.simulation.run():
         run.tally.close_day(day.day, run.simulation.now)
     assert_nothing_is_lost(run.simulation)
