@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from ops.journals import Nowhere
 from ops.simulation.mail_world import DOMAIN_OF, GOOD, MailWorld, Outage, Quality
 from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, Pace, RouteDeclared
+from schemas.health import ListChanged, ListSignCounted, SignCounted
 from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, Recipient, RouteId, SendId, TopicId
 from schemas.registry import Fact
 from schemas.sending import (
@@ -34,16 +35,21 @@ STEP = timedelta(seconds=15)
 """Between two looks while there is work: the real stage looks every second, and plans at most 200 sends each time."""
 TOPPED_UP_EVERY = timedelta(minutes=30)
 PATIENCE = timedelta(days=3)
-LIST_SIZE = 5_000
+DAYS_OF_A_LIST = 10
+FIRST_OF_THE_NEXT = 60
+"""When half of a list is asked for, so many of the next one are: its canary is back before it is needed."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a client's upstream wants: mails a day (0 = by its quotas), over one list after the other."""
+    """What a client's upstream wants: mails a day (0 = by its quotas), over one list after the other.
+
+    A list that is held is asked for no more: the next one takes its place.
+    """
 
     per_day: int = 0
     share_of_quota: float = 0.9
-    list_size: int = LIST_SIZE
+    list_size: int = 0  # 0 = what is wanted in ten days
     quality: Quality = GOOD
     special: tuple[tuple[str, Quality], ...] = ()  # list_id → another quality
     off: tuple[tuple[int, int], ...] = ()  # days from..to (exclusive), counted from the first, without any request
@@ -89,8 +95,13 @@ class Simulation:
         self.listeners: list[Callable[[datetime, Fact], None]] = []
         self._later: list[tuple[datetime, int, Fact]] = []
         self._number = 0
-        self._asked: Counter[ClientId] = Counter()
-        self._waiting: Counter[ClientId] = Counter()
+        self._quotas: Counter[ClientId] = Counter()
+        for fact in scenario.fleet:
+            if isinstance(fact, MailboxDeclared):
+                self._quotas[fact.client] += fact.daily_quota
+        self._held: set[tuple[ClientId, str]] = set()
+        self.asked: Counter[ClientId] = Counter()
+        self._waiting: Counter[ClientId] = Counter()  # for their first try: what is tried again holds nobody up
         self._topped_up = scenario.begin - TOPPED_UP_EVERY
 
     # ── the run ──────────────────────────────────────────────────────────────────────────────────
@@ -119,6 +130,7 @@ class Simulation:
         if self.now - self._topped_up >= TOPPED_UP_EVERY:
             self._topped_up = self.now
             self._top_up()
+        self.state.tell.clear()  # nobody upstream is to be told why a send waits
         self._see(Ticked())
 
     def _next(self, end: datetime) -> datetime:
@@ -151,13 +163,14 @@ class Simulation:
             case SendLapsed(ref):
                 self._end(ref, "expired")
             case SendRequeued(ref):
-                self._waiting[ref.client] += 1
                 self._count(ref.client, "deferred")
-            case SendWaits() | SendQueued():
+            case SendWaits() | SendQueued() | SignCounted() | ListSignCounted():
                 pass
             case SendGivenUp(ref):
                 self._count(ref.client, "given up")
             case _:
+                if isinstance(made, ListChanged) and made.now == "held":
+                    self._held.add((made.client, made.list_id))
                 self.decided.append((self.now, made))
         for watch in self.watchers:
             watch(self.state, self.now, made)
@@ -166,13 +179,15 @@ class Simulation:
         row = self.state.backlog(f"{given.ref.client}/{given.ref.send_id}")
         assert row is not None
         assert row.request is not None
-        self._waiting[given.ref.client] -= 1
+        if given.attempt == 1:
+            self._waiting[given.ref.client] -= 1
         self._count(given.ref.client, "assigned")
         for at, fact in self.world.outcomes(given, row.request):
             self._put(at, fact)
 
     def _end(self, ref: SendRef, how: str) -> None:
-        if how in ("expired", "ended cancelled"):
+        row = self.state.backlog(f"{ref.client}/{ref.send_id}")
+        if row is not None and not row.attempt:
             self._waiting[ref.client] -= 1
         self._count(ref.client, how)
         self.state.forget(backlog_key(ref.client, ref.send_id))
@@ -206,17 +221,16 @@ class Simulation:
     def _per_day(self, client: ClientId, wish: Wish) -> float:
         if wish.per_day:
             return wish.per_day
-        boxes = (f for f in self.scenario.fleet if isinstance(f, MailboxDeclared) and f.client == client)
-        return wish.share_of_quota * sum(box.daily_quota for box in boxes)
+        return wish.share_of_quota * self._quotas[client]
 
     def _ask(self, client: ClientDeclared, wish: Wish) -> None:
-        number = self._asked[client.client]
-        self._asked[client.client] += 1
+        number = self.asked[client.client]
+        self.asked[client.client] += 1
         self._waiting[client.client] += 1
         self._see(SendAdmitted(self._request(client, wish, number)))
 
     def _request(self, client: ClientDeclared, wish: Wish, number: int) -> SendRequested:
-        list_id = list_named(wish, number)
+        list_id = self._list_of(client.client, wish, number)
         receiver = self._receiver(self._quality_of(client.client, list_id), number)
         domain = DOMAIN_OF.get(receiver, f"firm{number % 40_000}.example")
         recipient = Recipient(f"{number:064x}")
@@ -234,6 +248,15 @@ class Simulation:
             receiver=receiver,
         )
 
+    def _list_of(self, client: ClientId, wish: Wish, number: int) -> str:
+        size = wish.list_size or max(1, round(DAYS_OF_A_LIST * self._per_day(client, wish)))
+        place, within = divmod(number, size)
+        if size // 2 <= within < size // 2 + FIRST_OF_THE_NEXT:
+            place += 1
+        while (client, list_named(wish, place)) in self._held:
+            place += 1
+        return list_named(wish, place)
+
     @staticmethod
     def _receiver(quality: Quality, number: int) -> str:
         share, place = (number * 0.618033988749895) % 1, 0.0
@@ -244,9 +267,8 @@ class Simulation:
         return ""
 
 
-def list_named(wish: Wish, number: int) -> str:
-    """The list that the client's mail of this number goes to: one after the other."""
-    place = number // wish.list_size
+def list_named(wish: Wish, place: int) -> str:
+    """The client's list at this place, counted from 0."""
     return wish.special[place - 1][0] if 0 < place <= len(wish.special) else f"list-{place}"
 
 

@@ -11,8 +11,19 @@ from plotly.subplots import make_subplots
 from ops.sentences import sentence
 from ops.simulation.engine import Simulation
 from ops.simulation.tally import STATES, Evening, Tally
+from schemas.fleet import DomainLeftOut, MailboxLeftOut, RouteRecovered, RouteTripped
+from schemas.health import (
+    GateClosed,
+    GateOpened,
+    HealthChanged,
+    ListChanged,
+    ReserveChanged,
+    RestBegan,
+    WarmUpStepped,
+)
 from schemas.ids import ClientId
 from schemas.policy import Health
+from schemas.registry import Fact
 
 COLOURS = {
     "active": "#2e7d32",
@@ -22,6 +33,19 @@ COLOURS = {
     "resting": "#90a4ae",
     "reserve": "#6a1b9a",
 }
+TOLD = (
+    HealthChanged,
+    ListChanged,
+    GateClosed,
+    GateOpened,
+    ReserveChanged,
+    RestBegan,
+    RouteTripped,
+    RouteRecovered,
+    MailboxLeftOut,
+    DomainLeftOut,
+)
+"""An alert says what one of these said already."""
 WINDOW = 7
 MOST_SENTENCES = 400
 
@@ -30,9 +54,17 @@ def write_report(path: Path, simulation: Simulation, tally: Tally, title: str) -
     """Write the report; the file stands alone."""
     figure = _figure(tally.evenings)
     plots = figure.to_html(full_html=False, include_plotlyjs=True, config={"responsive": True})
-    told = simulation.decided[-MOST_SENTENCES:][::-1]
+    told = [(at, fact) for at, fact in simulation.decided if is_told(fact)]
+    count, told = len(told), told[-MOST_SENTENCES:][::-1]
     rows = "".join(f"<tr><td>{at:%Y-%m-%d %H:%M}</td><td>{escape(sentence(fact))}</td></tr>" for at, fact in told)
-    path.write_text(PAGE.format(title=escape(title), plots=plots, rows=rows, count=len(simulation.decided)), "utf-8")
+    path.write_text(PAGE.format(title=escape(title), plots=plots, rows=rows, count=count), "utf-8")
+
+
+def is_told(fact: Fact) -> bool:
+    """Whether the table of decisions has it: what changes who sends; a warm-up's steps up are in the plot."""
+    if isinstance(fact, WarmUpStepped):
+        return fact.was > fact.now
+    return isinstance(fact, TOLD)
 
 
 def _figure(evenings: Sequence[Evening]) -> go.Figure:

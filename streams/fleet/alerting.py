@@ -119,7 +119,7 @@ def _of_reserve(fact: CapacityPlanned, before: ReserveState) -> list[Fact]:
         return []
     if fact.reserve in ("low", "exhausted"):
         severity: Severity = "warning" if fact.reserve == "low" else "critical"
-        title = f"the reserve of {fact.client} is {fact.reserve}: {fact.in_reserve} mailboxes"
+        title = f"the reserve of {fact.client} is {fact.reserve}: {fact.evidence.numerator:g} mailboxes"
         detail = f"{fact.capacity} mails a day can be carried, {fact.demand} are wanted. {fact.evidence.said}."
         return [AlertRaised(fact.client, name, severity, title, detail, "reserve")]
     return [AlertResolved(fact.client, name, fact.evidence.rule)] if before in ("low", "exhausted") else []

@@ -30,7 +30,7 @@ def zone(name: str) -> tzinfo:
 
 def local_day(at: datetime, pace: Pace) -> str:
     """Return the local day as YYYY-MM-DD."""
-    return at.astimezone(zone(pace.time_zone)).strftime("%Y-%m-%d")
+    return at.astimezone(zone(pace.time_zone)).isoformat()[:10]
 
 
 def local_hour(at: datetime, pace: Pace) -> str:

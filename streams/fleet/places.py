@@ -38,7 +38,8 @@ def place_of(state: FleetState, row: MailboxRow, policy: Policy, at: datetime) -
     usual, warm = declared.daily_quota, True
     if policy.warm_up.enabled:
         ramp = ramp_of_mailbox(policy.warm_up, declared.daily_quota)
-        usual = cap_of(own, ramp) if own.cap else ramp.start
+        first = ramp.target if own.warmed else ramp.start  # as long as it has not begun
+        usual = cap_of(own, ramp) if own.cap else first
         warm = usual >= ramp.target
     senders = [own, *wide, state.sender("client", client, "")]
     resting = any(rests(sender, at) for sender in (own, *wide))

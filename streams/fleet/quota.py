@@ -25,7 +25,7 @@ def give_back(used: Mapping[str, int], period: str) -> dict[str, int]:
 
 def hour_of(at: datetime) -> str:
     """Return the hour (UTC) as YYYY-MM-DDTHH."""
-    return at.strftime("%Y-%m-%dT%H")
+    return at.isoformat()[:13]
 
 
 def rolling(hours: Mapping[str, int], at: datetime) -> int:

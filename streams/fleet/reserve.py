@@ -82,8 +82,9 @@ def capacity(
     """Return how the client stands today, and whether the reserve lasts."""
     in_reserve = sum(place.in_reserve for place in places)
     today = sum(place.today for place in places)
+    ready = sum(place.in_reserve and place.well for place in places)  # a sick one that waits joins nobody
     joined = sum(known.joined.values())
-    state, rule = _state(in_reserve, wanted(places, policy), joined, today, demand, policy)
+    state, rule = _state(ready, wanted(places, policy), joined, today, demand, policy)
     return CapacityPlanned(
         client,
         day,
@@ -92,22 +93,20 @@ def capacity(
         in_reserve,
         sum(place.resting for place in places),
         state,
-        Evidence(rule, policy.version, "7 days", in_reserve, 0, wanted(places, policy), _forecast(places, policy)),
+        Evidence(rule, policy.version, "7 days", ready, 0, wanted(places, policy), _forecast(places, policy)),
     )
 
 
-def _state(
-    in_reserve: int, target: int, joined: int, today: int, demand: int, policy: Policy
-) -> tuple[ReserveState, str]:
+def _state(ready: int, target: int, joined: int, today: int, demand: int, policy: Policy) -> tuple[ReserveState, str]:
     rules = policy.reserve
     if not rules.share:
         return "none", "no reserve is wanted"
-    if today < demand and not in_reserve:
+    if today < demand and not ready:
         return "exhausted", "the capacity is below what is wanted and the reserve is empty"
-    days_left = 7 * in_reserve / joined if joined else math.inf
+    days_left = 7 * ready / joined if joined else math.inf
     if days_left < rules.forecast_days:
         return "low", f"at the pace of the last week it lasts {days_left:.1f} days"
-    if in_reserve < rules.low_share / rules.share * target and joined:
+    if ready < rules.low_share / rules.share * target and joined:
         return "low", "it is nearly used up"
     return "enough", "the reserve lasts"
 

@@ -36,7 +36,17 @@ class Counts(msgspec.Struct, frozen=True, array_like=True):
 
     def plus(self, other: "Counts") -> "Counts":
         """Return the sum."""
-        return _sum([self, other])
+        return Counts(
+            self.handed + other.handed,
+            self.accepted + other.accepted,
+            self.delivered + other.delivered,
+            self.hard_bounces + other.hard_bounces,
+            self.complaints + other.complaints,
+            self.blocks + other.blocks,
+            self.deferrals + other.deferrals,
+            self.delivered_told + other.delivered_told,
+            self.complaints_told + other.complaints_told,
+        )
 
 
 Buckets = Mapping[str, Counts]
@@ -66,7 +76,8 @@ def counted(buckets: Buckets, counts: Counts, at: datetime) -> dict[str, Counts]
     """Return the buckets with these counts added at `at`; what is old has melted or is gone."""
     key = at.isoformat()[:TEN_MINUTES]
     kept = dict(buckets) if key in buckets else _melted(buckets, at)
-    kept[key] = kept.get(key, Counts()).plus(counts)
+    before = kept.get(key)
+    kept[key] = counts if before is None else before.plus(counts)
     return kept
 
 

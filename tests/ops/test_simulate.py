@@ -49,7 +49,7 @@ def test_every_send_that_upstream_asked_for_ends_or_waits() -> None:
     simulation, _ = ran(small(days=4))
     ended = sum(n for day in simulation.days for what, n in day.counts.items() if what.startswith(("ended", "expired")))
     waiting = sum(1 for client in simulation.state.clients() for _ in simulation.state.backlog_of(client))
-    asked = sum(simulation._asked.values())  # what was asked is counted where it is asked
+    asked = sum(simulation.asked.values())
     assert ended + waiting == asked > 0
 
 
