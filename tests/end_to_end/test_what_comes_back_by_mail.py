@@ -197,10 +197,11 @@ def test_what_comes_back_by_mail_is_read_understood_and_obeyed(site: Site, datab
 
     ended = {"s1": "complained", "s2": "unsubscribed", "s3": "unsubscribed", "s4": "replied"}
     story.wait(lambda: states().items() >= ended.items(), 40, "what came back is decided")
+    machine = "select 1 from replies where send_id = 's5' and kind = 'auto_reply'"
+    story.wait(lambda: bool(story.query(machine)), 20, "the machine's answer")
     story.wait(lambda: bool(story.query("select 1 from stray_reports where what = 'forged'")), 20, "the forged one")
     assert story.query("select what from stray_reports") == [("forged",)]
-    machine = "select 1 from sends where send_id = 's5' and state = 'accepted'"
-    assert story.query(machine), "neither the forged bounce nor the machine's answer moves it"
+    assert states()["s5"] == "accepted", "neither the forged bounce nor the machine's answer moves it"
     assert (states()["s4-follow-up"], states()["s5-follow-up"]) == ("cancelled", "admitted")
 
     held = "select client, reason, count(*) from suppressions where until is null group by 1, 2 order by 1, 2"
