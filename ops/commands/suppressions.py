@@ -6,6 +6,7 @@ import getpass
 import io
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import orjson
 from rich.console import Console
 from rich.progress import Progress
 
+from adapters.secrets import Secrets
 from ops.commands.settings import settings
+from ops.fleet_plan import known
 from ops.person import everything
+from ops.provider_lists import NoList, call_over, listed
 from ops.suppressions import (
     COLUMNS,
     Order,
@@ -42,21 +46,59 @@ ADDRESS = click.argument("address")
 
 
 @click.command()
-@click.argument("who", nargs=-1, required=True, metavar="ADDRESS|@DOMAIN...")
+@click.argument("who", nargs=-1, metavar="[ADDRESS|@DOMAIN...]")
+@click.option("--from-provider", metavar="CLIENT/ROUTE", help="All that the provider of this route has on its list.")
 @CLIENT
 @click.option("--reason", default="ordered by an operator", show_default=True, help="In your words; kept for ever.")
 @BY
 @JSON
-def suppress(who: tuple[str, ...], client: str, reason: str, by: str, as_json: bool) -> None:
+def suppress(who: tuple[str, ...], from_provider: str | None, client: str, reason: str, by: str, as_json: bool) -> None:
     """Forbid mail to addresses, or to whole domains with their sub-domains (@firm.example).
 
     What waits is cancelled within seconds; what already stands at a server's final dot is let go. Addresses
     leave this machine only as keyed hashes.
+
+    With --from-provider, the list that Mailgun or Amazon SES keeps is taken over: hard bounces and complaints for
+    all clients, unsubscribes for the route's client, each with its own reason. Again is safe. Exit code 1 when it
+    cannot be read.
     """
+    if bool(who) is bool(from_provider):
+        raise click.UsageError("give addresses or domains, or --from-provider CLIENT/ROUTE")
+    if from_provider:
+        if client:
+            raise click.UsageError("--client is not for --from-provider: each reason of the list has its own scope")
+        _take_over(from_provider, by, as_json)
+        return
     key = settings().fleet_key()
     orders = _valid([lambda w=w: suppression_of(w, ClientId(client), "manual", reason, by, key) for w in who])
     asyncio.run(publish(settings(), orders, by))
     _tell(orders, as_json, f"{len(orders)} suppressions ordered")
+
+
+def _take_over(route: str, by: str, as_json: bool) -> None:
+    """Order what the provider of a route has on its list."""
+    try:
+        client, call = call_over(route, asyncio.run(known(settings())))
+        with errors.status("reading the list"):
+            secrets = Secrets(settings().secrets_folder)
+            orders, passed_over = asyncio.run(listed(client, call, secrets, by, settings().fleet_key()))
+    except NoList as error:
+        errors.print(str(error), style="red", soft_wrap=True)
+        sys.exit(1)
+    _publish(orders, by)
+    if as_json:
+        sys.stdout.write(orjson.dumps({"ordered": len(orders), "no addresses": passed_over}).decode() + "\n")
+    else:
+        out.print(f"{len(orders)} suppressions ordered; {passed_over} lines were no addresses", highlight=False)
+
+
+def _publish(orders: Sequence[Order], by: str) -> None:
+    """Publish many, with their progress."""
+    with Progress(console=errors, transient=True) as progress:
+        task = progress.add_task("publishing", total=len(orders))
+        for start in range(0, len(orders), 500):
+            asyncio.run(publish(settings(), orders[start : start + 500], by))
+            progress.update(task, completed=start + 500)
 
 
 @click.command()
@@ -122,11 +164,7 @@ def import_list(file: Path, by: str, as_json: bool) -> None:
     they are, any other is a manual one. What `suppressions export` writes can be read. Again is safe.
     """
     orders = read_suppressions(file, settings().fleet_key(), by)
-    with Progress(console=errors, transient=True) as progress:
-        task = progress.add_task("publishing", total=len(orders))
-        for start in range(0, len(orders), 500):
-            asyncio.run(publish(settings(), orders[start : start + 500], by))
-            progress.update(task, completed=start + 500)
+    _publish(orders, by)
     if as_json:
         sys.stdout.write(orjson.dumps({"ordered": len(orders)}).decode() + "\n")
     else:
