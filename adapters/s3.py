@@ -25,7 +25,9 @@ MISSING = ("NoSuchKey", "404", "NotFound")
 class S3Store:
     """Objects below `prefix` in one bucket. The client is safe to use from several threads."""
 
-    def __init__(self, bucket: str, prefix: str, *, keys: tuple[str, str], endpoint_url: str, region: str) -> None:
+    def __init__(
+        self, bucket: str, prefix: str, *, keys: tuple[str, str], endpoint_url: str, region: str, attempts: int = 4
+    ) -> None:
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._conditional = True
@@ -40,7 +42,7 @@ class S3Store:
                 signature_version="s3v4",
                 connect_timeout=10,
                 read_timeout=60,
-                retries={"mode": "standard", "max_attempts": 4},
+                retries={"mode": "standard", "max_attempts": attempts},
                 s3={"addressing_style": "path" if endpoint_url else "auto"},
                 max_pool_connections=16,
             ),

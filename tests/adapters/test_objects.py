@@ -12,9 +12,11 @@ from adapters.s3 import S3Store
 from tests.adapters.s3_server import S3Server
 
 
-def s3_store(server: S3Server, secret: str = "secret") -> S3Store:
+def s3_store(server: S3Server, secret: str = "secret", attempts: int = 4) -> S3Store:
     """Return a store on the server's bucket, below the prefix `fleet`."""
-    return S3Store(server.bucket, "fleet", keys=("key-id", secret), endpoint_url=server.url, region="us-east-1")
+    return S3Store(
+        server.bucket, "fleet", keys=("key-id", secret), endpoint_url=server.url, region="us-east-1", attempts=attempts
+    )
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def test_a_wrong_secret_is_told_as_such(server: S3Server) -> None:
 def test_a_store_that_is_down_is_told_as_such(server: S3Server) -> None:
     server.down = True
     with pytest.raises(StoreFailed, match="SlowDown"):
-        s3_store(server).get("a")
+        s3_store(server, attempts=1).get("a")
 
 
 def test_a_write_that_was_cut_short_leaves_no_object(tmp_path: Path) -> None:
