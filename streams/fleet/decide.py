@@ -76,6 +76,7 @@ from streams.fleet.pace import gap
 from streams.fleet.retry import again_at
 from streams.fleet.roster import roster
 from streams.fleet.routes import is_its_own, pause_after
+from streams.fleet.speed import speed
 from streams.fleet.state import BacklogRow, FleetState, domain_of
 
 FINAL_ACTIONS = ("suppress", "fail")
@@ -442,7 +443,7 @@ def cancel_requested(state: FleetState, fact: CancelRequested, _at: datetime) ->
 
 def ticked(state: FleetState, _fact: Ticked, at: datetime) -> list[Fact]:
     """Change the states whose time has come, and assign what is due to who is free."""
-    return [*due(state, at), *roster(state, at), *plan(state, at)]
+    return [*due(state, at), *roster(state, at), *speed(state, at), *plan(state, at)]
 
 
 def warmed(state: FleetState, fact: MailboxWarmed, _at: datetime) -> list[Fact]:
