@@ -127,6 +127,7 @@ class BacklogRow(msgspec.Struct, frozen=True, omit_defaults=True):
     bucket: str = ""  # these two as SendAssigned has them
     list_id: str = ""
     stay_with: MailboxAddress = MailboxAddress("")
+    test: bool = False  # as the request says, kept after its end
     limit: WaitLimit | None = None  # what upstream was told last
     earliest: datetime | None = None
 
