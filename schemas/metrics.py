@@ -25,6 +25,12 @@ INPUTS_BEHIND = Gauge("mailfleet_inputs_behind", "Input records of the held part
 HANDS_BUSY = Gauge("mailfleet_hands_busy", "Hands that are at work on an attempt")
 CLAIMS = Counter("mailfleet_claims_total", "Claims that hands asked for: yes, no or late", ["answer"])
 OUTCOMES = Counter("mailfleet_outcomes_total", "Outcomes as the adapters said them", ["provider", "outcome"])
+SUBMIT_SECONDS = Histogram(
+    "mailfleet_submit_seconds",
+    "Seconds that an adapter took for one submission, its connection and the claim included",
+    ["provider"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300),
+)
 PROJECTED = Counter("mailfleet_projected_records_total", "Kafka records applied to Postgres", ["topic"])
 PROJECTOR_WAITS = Counter("mailfleet_projector_waits_total", "Times that Postgres or Kafka was lost and waited for")
 DNS_FINDINGS = Counter(
@@ -80,6 +86,7 @@ METRICS = (
     HANDS_BUSY,
     CLAIMS,
     OUTCOMES,
+    SUBMIT_SECONDS,
     PROJECTED,
     PROJECTOR_WAITS,
     DNS_FINDINGS,

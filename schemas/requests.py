@@ -39,6 +39,7 @@ class SendRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     recipient_country: str = ""
     entity_type: str = ""
     list_id: str = ""
+    test: bool = False  # an operator's try of one mailbox: counted in quotas, not in rates
 
 
 class CancelRequest(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -219,6 +219,7 @@ class SendRequested(msgspec.Struct, frozen=True, omit_defaults=True):
     mailbox: MailboxAddress = MailboxAddress("")  # the one that must carry it
     receiver: str = ""  # the receiving provider: a known one's name, else its MX's domain; "" = not looked up
     token: str = ""  # of the send, 39 characters: reports that carry it find the send, and a forged one finds nothing
+    test: bool = False  # an operator's: it counts in quotas, in no rate, no warm-up and no list's canary
 
 
 class RequestRejected(msgspec.Struct, frozen=True):

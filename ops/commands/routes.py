@@ -34,8 +34,8 @@ errors = Console(stderr=True)
 def test_send(mailbox: str, address: str, preview: bool) -> None:
     """Send one mail from MAILBOX to ADDRESS, your own: does it arrive, and how does it look?
 
-    It goes through the whole pipeline, keeps hours and gap, and counts in the mailbox's quota. Watch it with
-    `mailfleet why`. Exit code 1 when nobody declared the mailbox.
+    It goes through the whole pipeline, keeps hours and gap, and counts in the mailbox's quota, but not in its
+    health, warm-up or a list's canary. Watch it with `mailfleet why`. Exit code 1 when nobody declared the mailbox.
     """
     facts = asyncio.run(known(settings()))
     box = next((f for f in facts if isinstance(f, MailboxDeclared) and f.mailbox == mailbox.lower()), None)
@@ -72,6 +72,7 @@ def _request(client: ClientDeclared, box: MailboxDeclared, address: str) -> dict
         "text": f"{told}\n\n{{{{postal_address}}}}\n{{{{unsubscribe_url}}}}\n",
         "mailbox": box.mailbox,
         "priority": 0,
+        "test": True,
         "basis": {"type": "transactional", "source": "test-send, by the operator", "captured_at": now.isoformat()},
     }
 

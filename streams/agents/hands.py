@@ -22,7 +22,7 @@ from adapters.message import HeaderInvalid, build, envelope_recipient, envelope_
 from adapters.secrets import SecretMissing
 from schemas.entry import JournalBroken
 from schemas.ids import ClientId, RouteId
-from schemas.metrics import CLAIMS, HANDS_BUSY, OUTCOMES
+from schemas.metrics import CLAIMS, HANDS_BUSY, OUTCOMES, SUBMIT_SECONDS
 from schemas.registry import Fact
 from schemas.requests import SendRequest, asked
 from schemas.sending import (
@@ -216,7 +216,8 @@ class Hands:
         self, adapter: MailAdapter, fact: AttemptAssigned, mail: Mail, claim: Claim, claimed: "_Claimed"
     ) -> Outcome:
         try:
-            return await adapter.submit(fact.assignment.call, mail, claim)
+            with SUBMIT_SECONDS.labels(fact.assignment.call.provider).time():
+                return await adapter.submit(fact.assignment.call, mail, claim)
         except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():

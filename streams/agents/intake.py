@@ -125,6 +125,8 @@ def _send(record: Record, data: dict[str, Any], topic_id: str, key: bytes) -> Se
         }
     )
     _check_placeholders(request)
+    if request.test and (not request.mailbox or request.basis.type != "transactional"):
+        raise Rejected("invalid", "a test names its mailbox and has the basis transactional: campaigns count in rates")
     expires_at = _expiry(request, record.at)
     recipient = recipient_of(address, key)
     return SendRequested(
@@ -145,6 +147,7 @@ def _send(record: Record, data: dict[str, Any], topic_id: str, key: bytes) -> Se
         list_id=request.list_id,
         mailbox=MailboxAddress(request.mailbox.strip().lower()),
         token=token_of(recipient, request.client, request.send_id, key),
+        test=request.test,
     )
 
 

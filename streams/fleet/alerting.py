@@ -86,7 +86,7 @@ def _detail(fact: HealthChanged) -> str:
 def numbers(why: Evidence) -> str:
     """Return the numbers of a decision as a sentence, "" when there are none."""
     text = why.said
-    if why.numerator:
+    if why.numerator or why.denominator:
         of = f" of {why.denominator:g} ({why.numerator / why.denominator:.2%})" if why.denominator else ""
         limit = f"{why.threshold:.2%}" if why.denominator and why.threshold <= 1 else f"{why.threshold:g}"
         counted = f"{why.numerator:g}{of} in {why.window}" if why.window else f"{why.numerator:g}{of}"

@@ -9,7 +9,7 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.fleet import Pace
 from schemas.health import Evidence, ListChanged, Scope, WarmUpStepped
@@ -98,6 +98,16 @@ def _canaries(state: FleetState, at: datetime) -> list[ListChanged]:
 
 
 # ── assigning ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Able(NamedTuple):
+    """A mailbox that nothing but its gap holds back, and what its quota and its domain's (None: no bound) leave."""
+
+    client: ClientId
+    mailbox: MailboxAddress
+    domain: DomainName
+    left: int
+    domain_left: int | None
 
 
 class _Plan:
@@ -409,6 +419,32 @@ class _Plan:
             return tomorrow, why or "daily_quota"
         return None
 
+    def able(self, client: ClientId) -> list[Able]:
+        """The client's mailboxes that nothing but their gap holds back, over a route that is not closed."""
+        rows = [row for row in self._state.mailboxes_of(client) if self._held_by(row) is None]
+        return [
+            self._able(row) for row in rows if any(self._is_open(client, row, name) for name in row.declared.routes)
+        ]
+
+    def _able(self, row: MailboxRow) -> Able:
+        client, mailbox = row.declared.client, row.declared.mailbox
+        day, bounding = self._today(client)[2], [pair for pair in self._senders(row) if _bounds(pair[0])]
+        left = quota_left(self._of_mailbox(row, bounding, day)[0], row.used, day)
+        domain = self._state.domain(client, domain_of(mailbox))
+        quota = self._of_domain(domain, day)[0] if domain is not None else 0
+        domain_left = quota_left(quota, domain.used, day) if domain is not None and quota else None
+        return Able(client, mailbox, domain_of(mailbox), left, domain_left)
+
+    def _is_open(self, client: ClientId, box: MailboxRow, name: RouteId) -> bool:
+        """Whether the mailbox may use the route now; busy connections close none, a trial does."""
+        row, domain = self._state.route(client, name), domain_of(box.declared.mailbox)
+        if row is None or not row.declared.active:
+            return False
+        if row.declared.ceiling_per_second or self._state.gated(client, domain):
+            return False  # a ceiling a second is a plan of its own
+        sender = self._state.sender("route", client, name)
+        return not self._state.gated(client, domain, name) and route_limit(row, sender, self._at, out=1) is None
+
     def _senders(self, row: MailboxRow) -> list[tuple[SenderRow, WaitLimit]]:
         """Whose states hold for the mailbox: its own, its domain's, its client's."""
         client, domain = row.declared.client, domain_of(row.declared.mailbox)
@@ -567,6 +603,11 @@ class _Plan:
         list_id = lists.list_of(request)
         cleared = self._state.list_row(client, list_id).state == "cleared"
         return "" if cleared or not self._policy(client).lists.canary_sends else list_id
+
+
+def able(state: FleetState, client: ClientId, at: datetime) -> list[Able]:
+    """Return the client's mailboxes that may send now, whether they are at work, in their gap or free."""
+    return _Plan(state, at, set()).able(client)
 
 
 def _group(row: MailboxRow) -> Group:

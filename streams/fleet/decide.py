@@ -76,6 +76,7 @@ from streams.fleet.pace import gap
 from streams.fleet.retry import again_at
 from streams.fleet.roster import roster
 from streams.fleet.routes import is_its_own, pause_after
+from streams.fleet.speed import speed
 from streams.fleet.state import BacklogRow, FleetState, domain_of
 
 FINAL_ACTIONS = ("suppress", "fail")
@@ -176,7 +177,7 @@ def accepted(state: FleetState, fact: AttemptAccepted, at: datetime) -> list[Fac
         return []
     ended = _end(state, row, fact.ref, "accepted", at, gave_back=False)
     sign = SignCounted(fact.ref.client, fact.mailbox, fact.route, "accepted")
-    return [ended, *follows(state, sign, at), *_recovered(state, fact)]
+    return [ended, *_counted(state, fact.ref, sign, at), *_recovered(state, fact)]
 
 
 def unknown(state: FleetState, fact: AttemptUnknown, at: datetime) -> list[Fact]:
@@ -225,16 +226,28 @@ def _blamed(state: FleetState, fact: AttemptRefused, at: datetime) -> list[Fact]
     sign = SignCounted(client, fact.mailbox, fact.route, sign_of(said))
     match said.fault:
         case "mailbox":
-            return follows(state, sign, at, _tripped(state, client, "mailbox", fact.mailbox, said, evidence, at))
+            return _counted(
+                state, fact.ref, sign, at, _tripped(state, client, "mailbox", fact.mailbox, said, evidence, at)
+            )
         case "domain":
             name = domain_of(fact.mailbox)
-            return follows(state, sign, at, _tripped(state, client, "domain", name, said, evidence, at))
+            return _counted(state, fact.ref, sign, at, _tripped(state, client, "domain", name, said, evidence, at))
         case "route":
-            return [*follows(state, sign, at), *_failed(state, fact, said.rule, evidence, at)]
+            return [*_counted(state, fact.ref, sign, at), *_failed(state, fact, said.rule, evidence, at)]
         case "recipient" | "message" | "network":
-            return [*follows(state, sign, at), *_recovered(state, fact)]
+            return [*_counted(state, fact.ref, sign, at), *_recovered(state, fact)]
         case other:
             assert_never(other)
+
+
+def _counted(
+    state: FleetState, ref: SendRef, sign: SignCounted, at: datetime, said: HealthChanged | None = None
+) -> list[Fact]:
+    """Count a sign with what follows from it; of an operator's test, only what a server said at once follows."""
+    send = state.backlog(_id(ref))
+    if send is not None and send.test and send.recipient == ref.recipient:
+        return [] if said is None else [said]
+    return follows(state, sign, at, said)
 
 
 def _tripped(
@@ -394,7 +407,7 @@ def _late_sign(
     way = state.route(client, carried.route)
     told = way is not None and way.declared.provider in state.policy(client).health.complaints_reported_by
     made = SignCounted(client, carried.mailbox, carried.route, sign, late=True, told=told)
-    return follows(state, made, at, said)
+    return _counted(state, fact.ref, made, at, said)
 
 
 def sender_ordered(state: FleetState, fact: PauseOrdered | ResumeOrdered, _at: datetime) -> list[Fact]:
@@ -442,7 +455,7 @@ def cancel_requested(state: FleetState, fact: CancelRequested, _at: datetime) ->
 
 def ticked(state: FleetState, _fact: Ticked, at: datetime) -> list[Fact]:
     """Change the states whose time has come, and assign what is due to who is free."""
-    return [*due(state, at), *roster(state, at), *plan(state, at)]
+    return [*due(state, at), *roster(state, at), *speed(state, at), *plan(state, at)]
 
 
 def warmed(state: FleetState, fact: MailboxWarmed, _at: datetime) -> list[Fact]:

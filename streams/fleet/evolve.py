@@ -338,7 +338,7 @@ def _backlog(row: BacklogRow | None, fact: Fact, at: datetime) -> BacklogRow:
         soonest = request.not_before or request.requested_at
         if row is not None:  # it ended as accepted and was returned: attempts go on counting
             return msgspec.structs.replace(row, state="admitted", request=request, not_before=soonest)
-        return BacklogRow(request.ref.recipient, "admitted", request=request, not_before=soonest)
+        return BacklogRow(request.ref.recipient, "admitted", request=request, not_before=soonest, test=request.test)
     if row is None:
         raise ValueError(f"{type(fact).__name__} of a send that was never queued")
     match fact:
@@ -371,8 +371,8 @@ def _backlog(row: BacklogRow | None, fact: Fact, at: datetime) -> BacklogRow:
         case SendEnded(state="unknown"):
             return msgspec.structs.replace(row, state="unknown")
         case SendEnded():
-            return BacklogRow(row.recipient, fact.state, row.attempt, row.tries, list_id=row.list_id)
+            return BacklogRow(row.recipient, fact.state, row.attempt, row.tries, list_id=row.list_id, test=row.test)
         case SendLapsed():
-            return BacklogRow(row.recipient, "expired", row.attempt, row.tries)
+            return BacklogRow(row.recipient, "expired", row.attempt, row.tries, test=row.test)
         case _:
             raise ValueError(f"{type(fact).__name__} changes no send")

@@ -26,6 +26,8 @@ LOGIN_PAUSE = timedelta(hours=1)
 """After a refused login: a password that is put right works again without any probation."""
 DOMAIN_PAUSE = timedelta(hours=6)
 """After a domain's own fault that is no block: its records may have been put right."""
+SLOWER = "slower than planned"
+"""The rule of speed.py: what it watches it lets go itself, and such a sender is well otherwise."""
 BAD: tuple[Sign, ...] = ("hard_bounce", "complaint", "block", "deferral")
 
 
@@ -214,7 +216,7 @@ def moved(
             return HealthChanged(client, scope, name, row.state, "active", why)
     against = judge(scope, row.buckets, rules, at)
     if against is None:
-        if row.state != "watched":
+        if row.state != "watched" or row.rule == SLOWER:
             return None
         why = Evidence("no rule stands against it any more", policy.version, said=f"watched by: {row.rule}")
         return HealthChanged(client, scope, name, row.state, "active", why)
@@ -315,6 +317,11 @@ def due(state: FleetState, at: datetime) -> list[Fact]:
 
 
 # ── what a state allows ──────────────────────────────────────────────────────────────────────────
+
+
+def is_well(row: SenderRow) -> bool:
+    """Whether nothing that a sender's mails came to stands against it; to be slow is no such thing."""
+    return row.state == "active" or (row.state == "watched" and row.rule == SLOWER)
 
 
 def allowed(quota: int, row: SenderRow, rules: Health) -> int:

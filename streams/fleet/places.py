@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from schemas.ids import ClientId, DomainName, MailboxAddress
 from schemas.policy import Policy
-from streams.fleet.health import allowed
+from streams.fleet.health import allowed, is_well
 from streams.fleet.organisation import organisation_of
 from streams.fleet.state import FleetState, MailboxRow, SenderRow, domain_of
 from streams.fleet.warmup import cap_of, ramp_of_mailbox
@@ -51,7 +51,7 @@ def place_of(state: FleetState, row: MailboxRow, policy: Policy, at: datetime) -
         usual,
         0 if resting else min(today, policy.reserve.trickle_per_day) if own.reserve else today,
         warm,
-        all(sender.state == "active" for sender in senders),
+        all(is_well(sender) for sender in senders),
         bool(days),
         resting,
         own.reserve,

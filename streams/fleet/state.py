@@ -4,6 +4,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 
@@ -126,6 +127,7 @@ class BacklogRow(msgspec.Struct, frozen=True, omit_defaults=True):
     bucket: str = ""  # these two as SendAssigned has them
     list_id: str = ""
     stay_with: MailboxAddress = MailboxAddress("")
+    test: bool = False  # as the request says, kept after its end
     limit: WaitLimit | None = None  # what upstream was told last
     earliest: datetime | None = None
 
@@ -199,6 +201,13 @@ def domain_of(mailbox: MailboxAddress) -> DomainName:
     return DomainName(mailbox.rpartition("@")[2])
 
 
+class SpeedLook(NamedTuple):
+    """When a client's speed was looked at last, in units of `speed_minutes`, and what could be sent in a second."""
+
+    slot: int
+    per_second: float
+
+
 class FleetState:
     """One partition's rows in memory, with the indexes that keep a tick's cost apart from the fleet's size."""
 
@@ -215,6 +224,7 @@ class FleetState:
         self.look_at: list[tuple[datetime, str]] = []  # (when a sender's state may end by itself, sender id)
         self.canaries: list[tuple[datetime, ClientId, str]] = []  # (end of the wait, client, list)
         self.roster_hours: dict[ClientId, str] = {}  # the local hour in which each client's roster was looked at
+        self.speed_looks: dict[ClientId, SpeedLook] = {}
         self.turn = 0  # which client is first at the next tick
         for key, row in rows.all():
             self._rows[key] = row
@@ -280,11 +290,19 @@ class FleetState:
 
     def due(self, client: ClientId, at: datetime) -> int:
         """How many of the client's sends wait for nothing but their turn, wherever they stand in the queue."""
+        return len(self.due_rows(client, at))
+
+    def due_rows(self, client: ClientId, at: datetime) -> dict[str, BacklogRow]:
+        """The client's sends that wait for nothing but their turn, by their names "client/send_id"."""
         queue = self._sends[client]
         places = [place for heap in (*queue.due.values(), *queue.sticky.values()) for place in heap]
         places += [place for _, place in queue.later]
         rows = {place.id: row for place in places if (row := self.waits(place.id)) is not None}
-        return sum(row.not_before <= at < row.request.expires_at for row in rows.values() if row.request is not None)
+        return {
+            id_: row
+            for id_, row in rows.items()
+            if row.request is not None and row.not_before <= at < row.request.expires_at
+        }
 
     def domain(self, client: ClientId, domain: DomainName) -> DomainRow | None:
         """The domain's row."""

@@ -104,6 +104,13 @@ def test_a_request_is_passed_on_without_address_or_body() -> None:
     assert b"hello" not in wire
 
 
+def test_a_test_names_its_mailbox_and_is_no_campaign() -> None:
+    basis = {"type": "transactional", "source": "test-send", "captured_at": "2026-03-01T00:00:00Z"}
+    assert requested(asks(test=True, mailbox="anna@acme.test", basis=basis)).test
+    assert rejected(asks(test=True, basis=basis)).reason == "invalid"
+    assert rejected(asks(test=True, mailbox="anna@acme.test")).reason == "invalid"
+
+
 def test_spellings_of_one_address_are_one_recipient() -> None:
     first = requested(asks())
     assert requested(asks(to="rita.reader@EXAMPLE.test")).ref.recipient == first.ref.recipient

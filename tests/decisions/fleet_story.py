@@ -166,6 +166,7 @@ class FleetStory:
         mailbox: str = "",
         list_id: str = "",
         receiver: str = "",
+        test: bool = False,
     ) -> SendRef:
         """Admit a send."""
         ref = SendRef(ClientId(client), SendId(send_id), Recipient(f"{send_id:0>64}"))
@@ -188,6 +189,7 @@ class FleetStory:
                     list_id=list_id,
                     mailbox=MailboxAddress(mailbox),
                     receiver=receiver,
+                    test=test,
                 )
             )
         )
