@@ -455,7 +455,7 @@ def cancel_requested(state: FleetState, fact: CancelRequested, _at: datetime) ->
 
 def ticked(state: FleetState, _fact: Ticked, at: datetime) -> list[Fact]:
     """Change the states whose time has come, and assign what is due to who is free."""
-    return [*due(state, at), *roster(state, at), *speed(state, at), *plan(state, at)]
+    return [*due(state, at), *roster(state, at), *plan(state, at), *speed(state, at)]
 
 
 def warmed(state: FleetState, fact: MailboxWarmed, _at: datetime) -> list[Fact]:
