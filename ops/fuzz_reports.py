@@ -5,8 +5,9 @@ The reader may say anything of a broken message, but it must say it soon, and fo
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import msgspec
@@ -86,20 +87,40 @@ def broken(seed: int, corpus: Sequence[bytes]) -> bytes:
     return bytes(raw)
 
 
-def fuzz(corpus: Sequence[bytes], seeds: Sequence[int]) -> Fuzzed:
-    """Read and classify the broken message of each seed."""
+def read_each(seeds: Sequence[int], make: Callable[[int], bytes], read: Callable[[bytes], str]) -> Fuzzed:
+    """Read what `make` makes of each seed, and time it; `read` returns what is wrong with the answer, or ""."""
     crashes = []
     slowest = 0.0
     for seed in seeds:
-        raw = broken(seed, corpus)
+        raw = make(seed)
         start = time.perf_counter()
         try:
-            if not parsed_and_understood(raw):
-                crashes.append(f"{seed}: no finding")
+            wrong = read(raw)
         except Exception as error:  # noqa: BLE001  # which ones there are is what is asked
-            crashes.append(f"{seed}: {error!r}")
+            wrong = repr(error)
+        if wrong:
+            crashes.append(f"{seed}: {wrong}")
         slowest = max(slowest, time.perf_counter() - start)
     return Fuzzed(len(seeds), tuple(crashes), slowest)
+
+
+def fuzz(corpus: Sequence[bytes], seeds: Sequence[int]) -> Fuzzed:
+    """Read and classify the broken message of each seed."""
+    return read_each(
+        seeds, lambda seed: broken(seed, corpus), lambda raw: "" if parsed_and_understood(raw) else "no finding"
+    )
+
+
+def fuzz_all(seed: int, count: int, at_once: int, fuzz_some: Callable[[Sequence[int]], Fuzzed]) -> NoReturn:
+    """Read `count` from the first seed on, show how far it is, say what was found, and end the program."""
+    chunks = [range(at, min(at + at_once, seed + count)) for at in range(seed, seed + count, at_once)]
+    done = [fuzz_some(chunk) for chunk in track(chunks, "reading")]
+    crashes = [crash for part in done for crash in part.crashes]
+    slowest = max(part.slowest_s for part in done)
+    click.echo(f"{sum(part.read for part in done)} read, {len(crashes)} crashes, the slowest took {slowest:.3f} s")
+    for crash in crashes[:20]:
+        click.echo(crash)
+    raise SystemExit(1 if crashes or slowest >= SLOWEST_S else 0)
 
 
 @click.command()
@@ -109,14 +130,7 @@ def fuzz(corpus: Sequence[bytes], seeds: Sequence[int]) -> Fuzzed:
 def main(folder: Path, count: int, seed: int) -> None:
     """Read COUNT broken messages made of those in FOLDER. Exit code 1 after a crash, or a message that took 1 s."""
     corpus = [raw for file in files_of(folder) for raw in messages(file)]
-    chunks = [range(at, min(at + 500, seed + count)) for at in range(seed, seed + count, 500)]
-    done = [fuzz(corpus, chunk) for chunk in track(chunks, "reading")]
-    crashes = [crash for part in done for crash in part.crashes]
-    slowest = max(part.slowest_s for part in done)
-    click.echo(f"{sum(part.read for part in done)} read, {len(crashes)} crashes, the slowest took {slowest:.3f} s")
-    for crash in crashes[:20]:
-        click.echo(crash)
-    raise SystemExit(1 if crashes or slowest >= SLOWEST_S else 0)
+    fuzz_all(seed, count, 500, lambda seeds: fuzz(corpus, seeds))
 
 
 if __name__ == "__main__":

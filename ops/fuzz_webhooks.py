@@ -5,7 +5,6 @@ octet, half keep their JSON and get odd values in it. The readers may refuse all
 """
 
 import random
-import time
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -13,11 +12,10 @@ from typing import Any
 
 import click
 import orjson
-from rich.progress import track
 
 from adapters.reports import mailgun_events, mailgun_webhook, ses_events, sns
 from adapters.reports.provider_event import NotAnEvent
-from ops.fuzz_reports import SLOWEST_S, Fuzzed, broken
+from ops.fuzz_reports import Fuzzed, broken, fuzz_all, read_each
 from schemas.envelope import to_wire
 from schemas.registry import enveloped
 from streams.agents.provider_reports import report_of
@@ -113,17 +111,15 @@ def _sns(raw: bytes) -> Any:
 
 def fuzz(corpus: Sequence[bytes], seeds: Sequence[int]) -> Fuzzed:
     """Read the broken body of each seed."""
-    crashes = []
-    slowest = 0.0
-    for seed in seeds:
-        raw = bent(seed, corpus) if seed % 2 else broken(seed, corpus)
-        start = time.perf_counter()
-        try:
-            read(raw)
-        except Exception as error:  # noqa: BLE001  # which ones there are is what is asked
-            crashes.append(f"{seed}: {error!r}")
-        slowest = max(slowest, time.perf_counter() - start)
-    return Fuzzed(len(seeds), tuple(crashes), slowest)
+
+    def made(seed: int) -> bytes:
+        return bent(seed, corpus) if seed % 2 else broken(seed, corpus)
+
+    def told(raw: bytes) -> str:
+        read(raw)
+        return ""
+
+    return read_each(seeds, made, told)
 
 
 @click.command()
@@ -133,14 +129,7 @@ def fuzz(corpus: Sequence[bytes], seeds: Sequence[int]) -> Fuzzed:
 def main(file: Path, count: int, seed: int) -> None:
     """Read COUNT broken bodies made of those in FILE. Exit code 1 after a crash, or a body that took 1 s."""
     corpus = file.read_bytes().splitlines()
-    chunks = [range(at, min(at + 1_000, seed + count)) for at in range(seed, seed + count, 1_000)]
-    done = [fuzz(corpus, chunk) for chunk in track(chunks, "reading")]
-    crashes = [crash for part in done for crash in part.crashes]
-    slowest = max(part.slowest_s for part in done)
-    click.echo(f"{sum(part.read for part in done)} read, {len(crashes)} crashes, the slowest took {slowest:.3f} s")
-    for crash in crashes[:20]:
-        click.echo(crash)
-    raise SystemExit(1 if crashes or slowest >= SLOWEST_S else 0)
+    fuzz_all(seed, count, 1_000, lambda seeds: fuzz(corpus, seeds))
 
 
 if __name__ == "__main__":

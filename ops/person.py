@@ -8,14 +8,13 @@ import orjson
 import psycopg
 from psycopg.rows import dict_row
 
-from ops.suppressions import recipients_of
 from schemas import registry
 from schemas.entry import counts, journal_entry
 from schemas.ids import ClientId, Recipient
 from schemas.registry import Fact
 from schemas.sending import ContentRef, SendAdmitted
 from schemas.topics import DELIVERY_JOURNAL, FLEET_JOURNAL, SEND_REQUESTS, Topic, partition_of
-from streams.delivery.identity import delivery_key
+from streams.delivery.identity import delivery_key, recipients_of
 from streams.log.kafka import Reader
 from streams.settings import Settings
 

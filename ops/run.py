@@ -8,7 +8,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ from streams.agents.intake import Intake
 from streams.agents.poll_mailgun import MailgunLogs
 from streams.agents.provider_reports import Publisher
 from streams.agents.read_mail import MailReader
+from streams.agents.side_by_side import side_by_side
 from streams.agents.tell_people import CannotTell
 from streams.agents.watch_dns import DnsWatcher
 from streams.app import create_app, run_worker
@@ -119,24 +120,11 @@ async def run_door(settings: Settings, stop: asyncio.Event) -> None:
     if settings.door.poll_mailgun_s:
         running.append(MailgunLogs(settings, reader, writer, publisher, mailgun).run())
     try:
-        await _until(stop, _first_to_end(running), door.stop)
+        await _until(stop, side_by_side(*running), door.stop)
     finally:
         await mailgun.close()
         await writer.close()
         await reader.close()
-
-
-async def _first_to_end(running: list[Coroutine[Any, Any, None]]) -> None:
-    """Run side by side until one ends, which ends the others."""
-    tasks = [asyncio.ensure_future(one) for one in running]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
 
 
 async def _telegram(settings: Settings, stop: asyncio.Event) -> None:

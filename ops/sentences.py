@@ -1,6 +1,6 @@
 """What was decided about a sender, as a person would say it."""
 
-from schemas.fleet import DomainLeftOut, MailboxLeftOut, RouteRecovered, RouteTripped
+from schemas.fleet import RouteRecovered, RouteTripped
 from schemas.health import (
     Evidence,
     GateClosed,
@@ -19,15 +19,13 @@ def sentence(fact: Fact) -> str:
     match fact:
         case HealthChanged():
             back = f", until {fact.until:%Y-%m-%d %H:%M}" if fact.until else ""
-            return f"{_who(fact.scope, fact.name or fact.client)}: {fact.was} → {fact.now}{back}: {held(fact.evidence)}"
+            return f"{fact.scope} {fact.name or fact.client}: {fact.was} → {fact.now}{back}: {held(fact.evidence)}"
         case WarmUpStepped():
-            return (
-                f"{_who(fact.scope, fact.name)}: {fact.was} → {fact.now} a day from {fact.day}: {held(fact.evidence)}"
-            )
+            return f"{fact.scope} {fact.name}: {fact.was} → {fact.now} a day from {fact.day}: {held(fact.evidence)}"
         case ListChanged():
             return f"list {fact.list_id} of {fact.client}: {fact.was} → {fact.now}: {held(fact.evidence)}"
         case RestBegan():
-            return f"{_who(fact.scope, fact.name)} rests until {fact.until:%Y-%m-%d %H:%M}: {held(fact.evidence)}"
+            return f"{fact.scope} {fact.name} rests until {fact.until:%Y-%m-%d %H:%M}: {held(fact.evidence)}"
         case ReserveChanged():
             word = "goes into the reserve" if fact.now == "reserve" else "joins from the reserve"
             return f"mailbox {fact.mailbox} {word}: {held(fact.evidence)}"
@@ -37,20 +35,12 @@ def sentence(fact: Fact) -> str:
         case GateOpened():
             over = f" over {fact.route}" if fact.route else ""
             return f"domain {fact.domain}{over} is open again: {held(fact.evidence)}"
-        case MailboxLeftOut():
-            return f"mailbox {fact.mailbox} is left out until {fact.until:%Y-%m-%d %H:%M}: {fact.rule}"
-        case DomainLeftOut():
-            return f"domain {fact.domain} is left out until {fact.until:%Y-%m-%d %H:%M}: {fact.rule}"
         case RouteTripped():
             return f"route {fact.route} of {fact.client} is out until {fact.until:%Y-%m-%d %H:%M}: {fact.rule}"
         case RouteRecovered():
             return f"route {fact.route} of {fact.client} works again"
         case _:
             return TYPE_OF[type(fact)].replace(".", " ").replace("_", " ")
-
-
-def _who(scope: str, name: str) -> str:
-    return f"{scope} {name}"
 
 
 def held(evidence: Evidence) -> str:

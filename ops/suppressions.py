@@ -23,7 +23,7 @@ from schemas.reports import (
 )
 from schemas.sending import SuppressionReason
 from schemas.topics import DELIVERY_INPUTS, DELIVERY_JOURNAL, partition_of
-from streams.delivery.identity import AddressInvalid, delivery_key, domain_of, loose, normalise, recipient_of
+from streams.delivery.identity import AddressInvalid, delivery_key, domain_of, normalise, recipients_of
 from streams.log.kafka import Reader, Writer
 from streams.settings import Settings
 
@@ -38,12 +38,6 @@ select '', domain, client, 'manual', reason, ordered_by, changed_at from suppres
 order by since, recipient, domain
 """
 Order = SuppressOrdered | UnsuppressOrdered | DomainSuppressOrdered
-
-
-def recipients_of(address: str, key: bytes) -> tuple[Recipient, Recipient]:
-    """Return the keyed hashes of an address and of its loose form. Raises AddressInvalid."""
-    normal = normalise(address)
-    return recipient_of(normal, key), recipient_of(loose(normal), key)
 
 
 def domain_in(text: str) -> DomainName:

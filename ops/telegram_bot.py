@@ -4,24 +4,25 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import httpx
 import psycopg
 
 from adapters.secrets import Secrets
 from adapters.telegram import Telegram
-from ops.fleet_orders import order
-from ops.fleet_plan import append
+from ops.fleet_orders import order, order_sender
+from ops.stories import senders_named
 from schemas.fleet import StopScope
-from schemas.health import PauseOrdered, ResumeOrdered, Scope
+from schemas.health import Scope
 from schemas.ids import ClientId
-from schemas.topics import FLEET_INPUTS, FLEET_TICKS, partition_of
+from schemas.topics import FLEET_TICKS
 from streams.agents.alert_board import Quiet
 from streams.agents.tell_people import Audience, Digest, OrderWrong, Teller
-from streams.log.kafka import Reader, Writer
+from streams.log.kafka import Reader
 from streams.settings import SettingMissing, Settings
 
+_T = TypeVar("_T")
 BEAT_EVERY_S = 60.0
 TICKS_AT_MOST = timedelta(minutes=2)
 """A fleet stage whose newest tick is older is not at work."""
@@ -37,12 +38,6 @@ select 'mailbox ' || mailbox, out_rule, out_until from mailboxes where active an
 union all select 'domain ' || domain, out_rule, out_until from domains where active and out_until > now()
 union all select 'route ' || client || '/' || route, out_rule, out_until from routes where active and out_until > now()
 order by 1 limit 15
-"""
-_WHERE = """
-select 'mailbox', client from mailboxes where mailbox = %(name)s
-union all select 'domain', client from domains where domain = %(name)s
-union all select 'route', client from routes where client || '/' || route = %(name)s
-union all select 'client', client from (select distinct client from mailboxes) c where client = %(name)s
 """
 _SEND = """
 select client || '/' || send_id, state, coalesce(reason, ''), changed_at from sends
@@ -92,13 +87,16 @@ class Orders:
             "start": self.start,
         }
 
-    def _rows(self, sql: str, **values: object) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self._settings.database_url, connect_timeout=5) as connection:
-            return connection.execute(sql.encode(), values).fetchall()
-
     async def _ask(self, sql: str, **values: object) -> list[tuple[Any, ...]]:
+        return await self._ask_of(lambda connection: connection.execute(sql.encode(), values).fetchall())
+
+    async def _ask_of(self, ask: Callable[[Any], _T]) -> _T:
+        def asked() -> _T:
+            with psycopg.connect(self._settings.database_url, connect_timeout=5) as connection:
+                return ask(connection)
+
         try:
-            return await asyncio.to_thread(self._rows, sql, **values)
+            return await asyncio.to_thread(asked)
         except psycopg.OperationalError as error:
             raise OrderWrong("Postgres does not answer; mail goes on, but I cannot look anything up") from error
 
@@ -141,23 +139,13 @@ class Orders:
 
     async def _health(self, rest: str, who: str, what: str) -> str:
         name, _, reason = _named(rest, what).partition(" ")
-        found = await self._ask(_WHERE, name=name)
+        found = await self._ask_of(lambda connection: senders_named(connection, name))
         if not found:
             raise OrderWrong(f"no mailbox, domain, route (client/route) or client is named {name}")
-        scope, client = found[0]
-        await self._order(scope, ClientId(client), name, who, reason or "by Telegram", what)
+        client, scope = found[0][0], cast(Scope, found[0][1])
+        given, paused = reason or "by Telegram", what == "pause"
+        await order_sender(self._settings, ClientId(client), scope, name, given, paused=paused, by=who)
         return f"{scope} {name}: {what} is ordered"
-
-    async def _order(self, scope: Scope, client: ClientId, name: str, who: str, reason: str, what: str) -> None:
-        bare = {"route": name.partition("/")[2], "client": ""}.get(scope, name)
-        make = PauseOrdered if what == "pause" else ResumeOrdered
-        writer = Writer(self._settings.connection)
-        key = client.encode()
-        try:
-            place = partition_of(key, FLEET_INPUTS.partitions)
-            await append(writer, self._settings, FLEET_INPUTS, make(client, scope, bare, who, reason), key, place, who)
-        finally:
-            await writer.close()
 
     async def stop(self, rest: str, who: str) -> str:
         """Stop all, a client, a campaign or a domain: no further claim."""

@@ -27,7 +27,6 @@ from ops.suppressions import (
     held,
     publish,
     read_suppressions,
-    recipients_of,
     suppression_of,
     take_back,
 )
@@ -35,7 +34,7 @@ from schemas.ids import ClientId
 from schemas.registry import data_of
 from schemas.reports import DomainSuppressOrdered, UnsuppressOrdered
 from schemas.topics import DAY_MS, SEND_REQUESTS
-from streams.delivery.identity import AddressInvalid
+from streams.delivery.identity import AddressInvalid, recipients_of
 
 out = Console()
 errors = Console(stderr=True)

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from ops.sentences import sentence
 from ops.simulation.engine import Simulation
 from ops.simulation.tally import STATES, Evening, Tally
-from schemas.fleet import DomainLeftOut, MailboxLeftOut, RouteRecovered, RouteTripped
+from schemas.fleet import RouteRecovered, RouteTripped
 from schemas.health import (
     GateClosed,
     GateOpened,
@@ -42,8 +42,6 @@ TOLD = (
     RestBegan,
     RouteTripped,
     RouteRecovered,
-    MailboxLeftOut,
-    DomainLeftOut,
 )
 """An alert says what one of these said already."""
 WINDOW = 7

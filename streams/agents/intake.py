@@ -39,6 +39,7 @@ from streams.delivery.identity import (
     AddressInvalid,
     delivery_key,
     domain_of,
+    key_of_nobody,
     loose,
     normalise,
     recipient_of,
@@ -78,7 +79,7 @@ def read_request(record: Record, topic_id: str, key: bytes) -> tuple[Topic, byte
         fact = _send(record, request.data, topic_id, key)
     except Rejected as rejected:
         answer = RequestRejected(*who, rejected.reason, rejected.detail)
-        return DELIVERY_INPUTS, hashlib.sha256("/".join(who).encode()).hexdigest()[:16].encode(), answer
+        return DELIVERY_INPUTS, key_of_nobody("/".join(who)), answer
     return DELIVERY_INPUTS, delivery_key(fact.ref.recipient), fact
 
 

@@ -3,7 +3,6 @@
 Addresses become keyed hashes here; neither subject nor text of a letter goes on.
 """
 
-import hashlib
 import logging
 import re
 from collections.abc import Mapping
@@ -16,18 +15,10 @@ from adapters.reports.mime import read
 from adapters.reports.parse import parse, tokens
 from adapters.reports.quoted import provider_of
 from adapters.reports.report import Report, cut
-from schemas.ids import ClientId, MailboxAddress, Recipient
+from schemas.ids import ClientId, MailboxAddress
 from schemas.reports import Letter, ReportForged, ReportKind, ReportSeen, ReportUncorrelated, StrayKind
 from schemas.sending import Reply
-from streams.delivery.identity import (
-    AddressInvalid,
-    delivery_key,
-    key_in,
-    loose,
-    normalise,
-    recipient_of,
-    token_is_ours,
-)
+from streams.delivery.identity import delivery_key, key_in, key_of_nobody, recipients_named, token_is_ours
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +87,7 @@ def _reports(report: Report, raw: bytes, place: Place, fleet_key: bytes) -> list
     ours = next((token for token in tokens(report) if token_is_ours(token, fleet_key)), "")
     if not ours and _claims(named, report, place):
         event = _event(place, 0)
-        return [Found(_hashed(event), ReportForged("bounce_mail", event, place.at, place.mailbox))]
+        return [Found(key_of_nobody(event), ReportForged("bounce_mail", event, place.at, place.mailbox))]
     wishes = [token.lower() for local, token, _ in named if local.lower() != BOUNCES]
     if ours in wishes:
         wish = Finding(kind="unknown", recipient="", family="none")
@@ -128,7 +119,7 @@ def _kind(finding: Finding, token: str, report: Report) -> StrayKind:
 def _report(
     kind: StrayKind, finding: Finding, token: str, report: Report, place: Place, index: int, fleet_key: bytes
 ) -> Found:
-    who, who_loosely = _recipient(finding.recipient, fleet_key)
+    who, who_loosely = recipients_named(finding.recipient, fleet_key)
     message_id = _message_id(report)
     if kind == "unknown":
         return _stray(kind, place, index, "the message says nothing that is known", message_id)
@@ -167,15 +158,7 @@ def _stray(kind: StrayKind, place: Place, index: int, why: str, message_id: str)
     event = _event(place, index)
     letter = _letter(place, message_id)
     fact = ReportUncorrelated(kind, "bounce_mail", event, place.at, why, place.client, place.mailbox, letter)
-    return Found(_hashed(event), fact)
-
-
-def _recipient(address: str, key: bytes) -> tuple[Recipient, Recipient]:
-    try:
-        known = normalise(address)
-    except AddressInvalid:
-        return Recipient(""), Recipient("")
-    return recipient_of(known, key), recipient_of(loose(known), key)
+    return Found(key_of_nobody(event), fact)
 
 
 def _message_id(report: Report) -> str:
@@ -189,7 +172,3 @@ def _letter(place: Place, message_id: str) -> Letter:
 
 def _event(place: Place, index: int) -> str:
     return f"{place.event}/{index}"
-
-
-def _hashed(event: str) -> bytes:
-    return hashlib.sha256(event.encode()).hexdigest()[:16].encode()

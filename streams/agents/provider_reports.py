@@ -3,26 +3,16 @@
 Addresses become keyed hashes here.
 """
 
-import hashlib
 import uuid
 from datetime import UTC, datetime
 
 from adapters.reports.provider_event import ProviderEvent
 from schemas import registry
 from schemas.envelope import to_wire
-from schemas.ids import Recipient
 from schemas.reports import ReportForged, ReportSeen, ReportSource, ReportUncorrelated
 from schemas.topics import DELIVERY_INPUTS, partition_of
 from streams.agents.seen import Seen
-from streams.delivery.identity import (
-    AddressInvalid,
-    delivery_key,
-    key_in,
-    loose,
-    normalise,
-    recipient_of,
-    token_is_ours,
-)
+from streams.delivery.identity import delivery_key, key_in, key_of_nobody, recipients_named, token_is_ours
 from streams.log.kafka import Writer
 from streams.settings import Settings
 
@@ -33,10 +23,10 @@ def report_of(event: ProviderEvent, source: ReportSource, key: bytes) -> tuple[b
     """Return the Kafka key and the fact: forged when the token is not ours, uncorrelated when nothing names a send."""
     if event.token and not token_is_ours(event.token, key):
         return key_in(event.token), ReportForged(source, event.event_id, event.at)
-    who, loosely = _recipient(event.recipient, key)
+    who, loosely = recipients_named(event.recipient, key)
     if not event.token and not who:
         why = "the event names neither a send of ours nor a recipient"
-        return _hashed(event.event_id), ReportUncorrelated(event.kind, source, event.event_id, event.at, why)
+        return key_of_nobody(event.event_id), ReportUncorrelated(event.kind, source, event.event_id, event.at, why)
     seen = ReportSeen(
         kind=event.kind,
         source=source,
@@ -52,18 +42,6 @@ def report_of(event: ProviderEvent, source: ReportSource, key: bytes) -> tuple[b
         reply=event.reply,
     )
     return key_in(event.token) if event.token else delivery_key(who), seen
-
-
-def _recipient(address: str, key: bytes) -> tuple[Recipient, Recipient]:
-    try:
-        known = normalise(address)
-    except AddressInvalid:
-        return Recipient(""), Recipient("")
-    return recipient_of(known, key), recipient_of(loose(known), key)
-
-
-def _hashed(event_id: str) -> bytes:
-    return hashlib.sha256(event_id.encode()).hexdigest()[:16].encode()
 
 
 class Publisher:

@@ -31,6 +31,7 @@ from schemas.reports import ReportForged
 from schemas.topics import DELIVERY_INPUTS, FLEET_JOURNAL, MAIL_POSITIONS, Topic, partition_of
 from streams.agents.declared import Declarations
 from streams.agents.mail_reports import Found, Place, is_for_a_person, not_given, reports_in
+from streams.agents.side_by_side import side_by_side
 from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Writer
 from streams.settings import Settings
 
@@ -174,18 +175,13 @@ class MailReader:
 
     async def run(self) -> None:
         """Read until stopped. Raises JournalBroken."""
-        working = asyncio.create_task(self._work())
-        stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        working.cancel()
-        ended = await asyncio.gather(working, stopping, return_exceptions=True)
-        await self._end(self._tasks.values())
-        self._threads.shutdown(wait=False)
-        await self._writer.close()
-        await self._reader.close()
-        if isinstance(ended[0], Exception):
-            raise ended[0]
+        try:
+            await side_by_side(self._work(), self._stopping.wait())
+        finally:
+            await self._end(self._tasks.values())
+            self._threads.shutdown(wait=False)
+            await self._writer.close()
+            await self._reader.close()
 
     async def _work(self) -> None:
         remembered = False

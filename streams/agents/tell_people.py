@@ -20,6 +20,7 @@ from schemas.metrics import TELEGRAM_CALLS, TELEGRAM_WAITS
 from schemas.telling import AlertAcknowledged, AlertPosted, AlertPosting
 from schemas.topics import ALERT_POSTS, ALERTS, Topic, partition_of
 from streams.agents.alert_board import Board, Post, Quiet, Story, text_of
+from streams.agents.side_by_side import side_by_side
 from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Record, Writer
 from streams.settings import Settings
 
@@ -88,17 +89,11 @@ class Teller:
 
     async def run(self) -> None:
         """Tell and listen until stopped. Raises CannotTell."""
-        working = [asyncio.create_task(job()) for job in (self._tell_for_ever, self._listen_for_ever)]
-        stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({*working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (*working, stopping):
-            task.cancel()
-        ended = await asyncio.gather(*working, stopping, return_exceptions=True)
-        await self._writer.close()
-        await self._reader.close()
-        for error in ended:
-            if isinstance(error, Exception):
-                raise error
+        try:
+            await side_by_side(self._tell_for_ever(), self._listen_for_ever(), self._stopping.wait())
+        finally:
+            await self._writer.close()
+            await self._reader.close()
 
     # ── telling ──────────────────────────────────────────────────────────────────────────────────
 

@@ -25,6 +25,7 @@ from schemas.metrics import DNS_FINDINGS
 from schemas.registry import Fact
 from schemas.topics import DNS_OBSERVATIONS, FLEET_INPUTS, FLEET_JOURNAL, Topic, partition_of
 from streams.agents.declared import Declarations
+from streams.agents.side_by_side import side_by_side
 from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Writer
 from streams.settings import Settings
 
@@ -109,16 +110,11 @@ class DnsWatcher:
 
     async def run(self) -> None:
         """Look until stopped. Raises JournalBroken."""
-        working = asyncio.create_task(self._work())
-        stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        working.cancel()
-        ended = await asyncio.gather(working, stopping, return_exceptions=True)
-        await self._writer.close()
-        await self._reader.close()
-        if isinstance(ended[0], Exception):
-            raise ended[0]
+        try:
+            await side_by_side(self._work(), self._stopping.wait())
+        finally:
+            await self._writer.close()
+            await self._reader.close()
 
     async def _work(self) -> None:
         remembered = False

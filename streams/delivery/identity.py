@@ -63,6 +63,25 @@ def recipient_of(normalised: str, key: bytes) -> Recipient:
     return Recipient(first + hmac.new(key, normalised.encode(), hashlib.sha256).hexdigest()[16:])
 
 
+def recipients_of(address: str, key: bytes) -> tuple[Recipient, Recipient]:
+    """Return the ids of an address and of its loose form. Raises AddressInvalid."""
+    known = normalise(address)
+    return recipient_of(known, key), recipient_of(loose(known), key)
+
+
+def recipients_named(text: str, key: bytes) -> tuple[Recipient, Recipient]:
+    """Return the same of what a report names as its recipient; ids are "" when that is no address."""
+    try:
+        return recipients_of(text, key)
+    except AddressInvalid:
+        return Recipient(""), Recipient("")
+
+
+def key_of_nobody(name: str) -> bytes:
+    """Return a Kafka key of a delivery key's form for what concerns no known recipient, spread by its name."""
+    return hashlib.sha256(name.encode()).hexdigest()[:16].encode()
+
+
 def delivery_key(recipient: Recipient) -> bytes:
     """Return the Kafka key of everything about this recipient: the first 8 bytes of its id, as hex."""
     return recipient[:16].encode()

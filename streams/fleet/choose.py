@@ -31,6 +31,7 @@ from streams.fleet.company import company_of
 from streams.fleet.health import allowed
 from streams.fleet.organisation import organisation_of
 from streams.fleet.pace import local_day, next_day, window
+from streams.fleet.places import rests
 from streams.fleet.queues import Boxes, Free, Group, Lane, SendQueue, Waiting
 from streams.fleet.quota import quota_left, rolling, rolls_free_at
 from streams.fleet.receivers import bucket_of, full_until
@@ -408,7 +409,7 @@ class _Plan:
         for sender, limit in bounding:
             if sender.state == "unhealthy":
                 return max(sender.until or at + LOOK_AGAIN, at + A_SECOND), limit
-            if not in_thread and sender.rests_until is not None and at < sender.rests_until:
+            if not in_thread and sender.rests_until is not None and rests(sender, at):
                 return sender.rests_until, "resting"
         held = self._domain_held[f"{declared.client}/{name}"]
         quota, why = self._of_domain(domain, day)

@@ -44,7 +44,6 @@ def place_of(state: FleetState, row: MailboxRow, policy: Policy, at: datetime) -
     senders = [own, *wide, state.sender("client", client, "")]
     resting = any(rests(sender, at) for sender in (own, *wide))
     today = min(allowed(usual, sender, policy.health) for sender in senders)
-    days = sorted(day for day, count in row.used.items() if count)
     return Place(
         declared.mailbox,
         domain,
@@ -52,7 +51,7 @@ def place_of(state: FleetState, row: MailboxRow, policy: Policy, at: datetime) -
         0 if resting else min(today, policy.reserve.trickle_per_day) if own.reserve else today,
         warm,
         all(is_well(sender) for sender in senders),
-        bool(days),
+        any(row.used.values()),
         resting,
         own.reserve,
         since(own.buckets, at - A_WEEK),

@@ -11,13 +11,12 @@ from click.testing import CliRunner
 from ops.cli import cli
 from ops.fleet_plan import append
 from ops.site import Site
-from ops.suppressions import recipients_of
 from schemas.ids import ClientId, MailboxAddress, SendId
 from schemas.registry import Fact
 from schemas.reports import Letter, ReportForged, ReportSeen
 from schemas.sending import Reply
 from schemas.topics import DELIVERY_INPUTS, partition_of
-from streams.delivery.identity import delivery_key, token_of
+from streams.delivery.identity import delivery_key, recipients_of, token_of
 from streams.log.kafka import Writer
 from tests.faults.story import Story, fleet_text, requests
 

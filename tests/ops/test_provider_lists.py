@@ -8,10 +8,10 @@ import pytest_asyncio
 
 from adapters.secrets import Secrets
 from ops.provider_lists import NoList, call_over, listed
-from ops.suppressions import recipients_of
 from schemas.fleet import MailboxDeclared, RouteDeclared
 from schemas.ids import ClientId, MailboxAddress, RouteId
 from schemas.reports import SuppressOrdered
+from streams.delivery.identity import recipients_of
 from tests.adapters.benches import MailgunBench
 from tests.adapters.conftest import PATIENCE_S, running
 from tests.adapters.mailgun_server import Answer

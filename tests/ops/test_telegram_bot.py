@@ -38,6 +38,10 @@ def settings(kafka: EmbeddedKafka, database: str, topic_prefix: str, tmp_path: P
             "insert into mailboxes (mailbox, client, domain, routes, daily_quota, active, changed_at) "
             "values ('anna@acme.test', 'acme', 'acme.test', '{own}', 30, true, now())"
         )
+        connection.execute(
+            "insert into domains (client, domain, daily_quota, active, changed_at) "
+            "values ('acme', 'acme.test', 0, true, now())"
+        )
     return made
 
 
