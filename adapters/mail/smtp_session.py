@@ -234,10 +234,8 @@ class SmtpSession:
             raise _Ended(self._before_claim(call, stage, error)) from error
 
     async def _write(self, client: aiosmtplib.SMTP, raw: bytes) -> None:
-        """Write the body with dots doubled (RFC 5321 4.5.2) and wait until the kernel has all of it."""
-        body = _LEADING_DOT.sub(b"..", _LINE_END.sub(b"\r\n", raw))
-        if not body.endswith(b"\r\n"):
-            body += b"\r\n"
+        """Write the body and wait until the kernel has all of it."""
+        body = stuffed(raw)
         protocol, transport = client.protocol, client.transport
         if protocol is None or transport is None or transport.is_closing():
             raise aiosmtplib.SMTPServerDisconnected("the server hung up before the body")
@@ -279,6 +277,15 @@ class SmtpSession:
         except _FAILURES:
             return False  # the connection is dropped, nothing else depended on it
         return True
+
+
+def stuffed(raw: bytes) -> bytes:
+    """Return the mail as DATA carries it: lines end with CR LF, the last one too, and a leading dot is doubled."""
+    whole_lines = raw.count(b"\n") == raw.count(b"\r") == raw.count(b"\r\n")  # as mails of ours are: nothing to mend
+    body = raw if whole_lines else _LINE_END.sub(b"\r\n", raw)
+    if b"\n." in body or body.startswith(b"."):
+        body = _LEADING_DOT.sub(b"..", body)
+    return body if body.endswith(b"\r\n") else body + b"\r\n"
 
 
 def _in_step(client: aiosmtplib.SMTP) -> bool:

@@ -377,7 +377,17 @@ async def test_every_address_that_is_admitted_is_the_one_that_is_named(smtp_benc
 
 
 @pytest.mark.parametrize(
-    "raw", [b"A: b\r\n\r\n.\r\n", b"A: b\r\n\r\n..\r\n.x\r\n", b"A: b\r\n\r\nend", b".\r\n", b"A: b\n\nx\r.\n.\ry\n"]
+    "raw",
+    [
+        b"A: b\r\n\r\n.\r\n",
+        b"A: b\r\n\r\n..\r\n.x\r\n",
+        b"A: b\r\n\r\nend",
+        b".\r\n",
+        b"A: b\n\nx\r.\n.\ry\n",
+        b"A: b\r\n\r\nx\n\r.",
+        b"A: b\r\n\r\nx\r\r\n.\n",
+        b"A: b\r\n\r\n\r\n",
+    ],
 )
 async def test_dots_and_line_ends_cannot_end_the_body_early(smtp_bench: SmtpBench, raw: bytes) -> None:
     mail = Mail("bob@firm.test", "anna@customer.test", raw)

@@ -14,6 +14,7 @@ def test_an_adapter_hands_mails_over_to_the_benchs_server(rate: Callable[[float]
 
 @pytest.mark.usefixtures("privileged")
 def test_mail_goes_through_the_smtp_adapter_beside_postfixs_own_generator() -> None:
-    found = smtp_rate(0.5)
+    found = smtp_rate(0.5, rounds=2)
     assert found.adapter > 0
     assert found.smtp_source > 0
+    assert found.ratio > 0
