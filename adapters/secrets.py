@@ -34,6 +34,9 @@ class Secrets:
         try:
             mode = path.stat().st_mode
             value = path.read_text("utf-8").rstrip("\n")
+        except FileNotFoundError as error:
+            said = f"secret {ref} cannot be read: no such file; write it to MAILFLEET_HOME/secrets, mode 0600"
+            raise SecretMissing(said) from error
         except OSError as error:
             raise SecretMissing(f"secret {ref} cannot be read: {error.strerror}") from error
         except UnicodeDecodeError:

@@ -185,7 +185,12 @@ class SmtpSession:
         Raises SecretMissing and OSError.
         """
         path = self._secrets.path(call.ca_file_ref) if call.ca_file_ref else None
-        key = (path, path.stat().st_mtime_ns if path is not None else 0)
+        try:
+            key = (path, path.stat().st_mtime_ns if path is not None else 0)
+        except FileNotFoundError as error:
+            raise SecretMissing(
+                f"certificate {call.ca_file_ref} is not there: put it into MAILFLEET_HOME/secrets"
+            ) from error
         if key not in self._contexts:  # reading the system's certificates takes tens of milliseconds
             context = ssl.create_default_context()
             if path is not None:

@@ -12,7 +12,7 @@ import orjson
 import psycopg
 from confluent_kafka import KafkaException
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from adapters.catalogue import PROVIDERS
 from adapters.dkim_sign import CannotSign, Signer
@@ -153,7 +153,7 @@ def doctor(as_json: bool) -> None:
     if as_json:
         sys.stdout.write(orjson.dumps([vars(f) for f in found]).decode() + "\n")
     else:
-        table = Table(show_header=False)
+        table = Table("", "", Column(overflow="fold"), show_header=False)
         for finding in found:
             table.add_row("[green]good[/]" if finding.good else "[red]bad[/]", finding.what, finding.says)
         out.print(table)

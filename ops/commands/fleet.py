@@ -72,7 +72,7 @@ def show_plan(made: Plan) -> None:
         out.print(line, highlight=False)
     if len(lines) > 20:
         out.print(f"... and {len(lines) - 20} more (all of them with --json)")
-    capacity = Table(title="Mails a day")
+    capacity = Table(title="Mails a day, once all is warm")
     for column in ("client", "now", "after", "change"):
         capacity.add_column(column, justify="left" if column == "client" else "right")
     for client, (now, after) in made.capacity.items():

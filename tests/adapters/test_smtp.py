@@ -101,7 +101,10 @@ async def test_a_missing_or_broken_certificate_file_is_not_sent(smtp_bench: Smtp
         (tmp_path / "receiver-ca.pem").unlink(missing_ok=True)
         if content is not None:
             (tmp_path / "receiver-ca.pem").write_bytes(content)
-        assert isinstance(await send(smtp_bench), NotSent)
+        outcome = await send(smtp_bench)
+        assert isinstance(outcome, NotSent)
+        if content is None:
+            assert outcome.what.startswith("certificate file:receiver-ca.pem is not there: put it into")
 
 
 async def test_a_changed_password_is_used_for_the_next_connection(smtp_bench: SmtpBench, tmp_path: Path) -> None:

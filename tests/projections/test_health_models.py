@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import msgspec
 import psycopg
 
 from ops.stories import senders_named, story
@@ -43,6 +44,20 @@ def test_a_state_lasts_until_the_next_and_the_mailbox_shows_what_holds_it(models
         ("left out", "hard bounce rate"),
         ("on probation", "time is over"),
     ]
+
+
+def test_capacity_counts_what_warm_up_allows_and_no_more_than_the_domain_may(models: str) -> None:
+    ben = MailboxDeclared(ACME, MailboxAddress("ben@acme.test"), (RouteId("own"),), 40)
+    sql = "select mailbox_quota_per_day, sends_per_day from capacity"
+    apply(models, *FLEET, ben)
+    assert rows(models, sql) == [(80, 80)]
+    apply(models, msgspec.structs.replace(STEP, was=0, now=5), STEP, first_seq=4)
+    assert rows(models, sql) == [(80, 46)]
+    domain = msgspec.structs.replace(STEP, scope="domain", name="acme.test", was=0, now=30)
+    apply(models, domain, first_seq=6)
+    assert rows(models, sql) == [(80, 30)]
+    apply(models, DomainDeclared(ACME, DomainName("acme.test"), 20), first_seq=7)
+    assert rows(models, sql) == [(80, 20)]
 
 
 def test_an_alert_is_one_row_while_its_story_goes_on_and_begins_anew_after_its_end(models: str) -> None:
