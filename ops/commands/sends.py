@@ -46,7 +46,16 @@ def send(file: Path) -> None:
     """Publish the requests in FILE (JSONL, one a line) to send-requests.
 
     A line is {"type": "send" | "cancel", "v": 1, "data": {...}}, or only the data of a send. Publishing a
-    file twice is safe: the second copy of each request is refused as a duplicate.
+    file twice is safe: the second copy of each request is refused as a duplicate. The least that a send needs:
+
+    \b
+    {"client": "acme", "campaign": "welcome", "send_id": "welcome-0001", "to": "jane@firm.example",
+     "subject": "Hello", "text": "... {{postal_address}} {{unsubscribe_url}}",
+     "basis": {"type": "express_consent", "source": "form on acme.com", "captured_at": "2026-11-03T14:22:10Z",
+               "evidence": "entry 88213"}}
+
+    on one line; README.md tells the rest. What is wrong with a request stands in its answer: `mailfleet status`
+    counts refusals, `mailfleet why CLIENT/SEND_ID` tells one.
     """
     requests = read_jsonl(file)
     with Progress(console=errors, transient=True) as progress:
@@ -54,7 +63,7 @@ def send(file: Path) -> None:
         for start in range(0, len(requests), 500):
             asyncio.run(publish_requests(settings(), requests[start : start + 500]))
             progress.update(task, completed=start + 500)
-    out.print(f"{len(requests)} requests published")
+    out.print(f"{len(requests)} requests published; look with: mailfleet status")
 
 
 # ── status ───────────────────────────────────────────────────────────────────────────────────────

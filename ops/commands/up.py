@@ -20,7 +20,7 @@ from projections.migrate import migrate
 from streams.roles import make_topics
 from streams.settings import from_environment
 
-out = Console()
+out = Console(soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -33,13 +33,13 @@ def _servers() -> Iterator[dict[str, str]]:
             running.callback(kafka.stop)
             kafka.start()
             found["KAFKA_BROKERS"] = kafka.bootstrap
-            out.print(f"Kafka at {kafka.bootstrap}")
+            out.print(f"Kafka at {kafka.bootstrap}", soft_wrap=True)
         if not os.environ.get("DATABASE_URL"):
             postgres = EmbeddedPostgres(HOME / "postgres")
             running.callback(postgres.stop)
             postgres.start()
             found["DATABASE_URL"] = postgres.url
-            out.print(f"Postgres at {postgres.url}")
+            out.print(f"Postgres at {postgres.url}", soft_wrap=True)
         yield found
 
 
@@ -61,7 +61,10 @@ def up(workers: int, replicas: int) -> None:
     with _servers() as found:
         settings = from_environment({**os.environ, **found})
         if make_key(settings.key_file):
-            out.print(f"made the fleet's key {settings.key_file}: keep a copy of it, losing it loses every suppression")
+            out.print(
+                f"made the fleet's key {settings.key_file}: keep a copy of it, losing it loses every suppression",
+                soft_wrap=True,
+            )
         make_topics(settings, replicas=replicas)
         migrate(settings.database_url)
         stack = Stack({"ARCHIVE_LOGS": str(HOME / "logs"), **found}, HOME / "logs")
@@ -76,18 +79,20 @@ def up(workers: int, replicas: int) -> None:
                     stack.add(role, f"{role}-{number}")
             if settings.door.port:
                 stack.add("door", "door")
-                out.print(f"the door listens on {settings.door.host} port {settings.door.port}")
+                out.print(f"the door listens on {settings.door.host} port {settings.door.port}", soft_wrap=True)
             if settings.telegram.token_ref:
                 stack.add("telegram", "telegram")
-                out.print("the Telegram bot tells of alerts")
+                out.print("the Telegram bot tells of alerts", soft_wrap=True)
             if settings.page.port:
                 stack.add("page", "page")
-                out.print(f"the operator's page: http://{settings.page.host}:{settings.page.port}/")
-            out.print(f"running; logs in {HOME / 'logs'}; Ctrl-C ends it. Next: mailfleet apply FLEET.toml")
+                out.print(f"the operator's page: http://{settings.page.host}:{settings.page.port}/", soft_wrap=True)
+            out.print(
+                f"running; logs in {HOME / 'logs'}; Ctrl-C ends it. Next: mailfleet apply FLEET.toml", soft_wrap=True
+            )
             while not stopping:
                 stack.tend()
                 time.sleep(0.5)
-            out.print("ending: hands finish what stands at a server ...")
+            out.print("ending: hands finish what stands at a server ...", soft_wrap=True)
         finally:
             RUNNING.unlink(missing_ok=True)
             stack.stop()
