@@ -90,7 +90,7 @@ def test_a_wrong_setting_ends_the_door_with_a_sentence(site: Site, given: dict[s
         env={**os.environ, **site.environment, **given},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 78
