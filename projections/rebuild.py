@@ -4,10 +4,11 @@ The fresh ones are filled in the schemas `rebuild` and `rebuild_analyst` by a pr
 true start. Stopped in the middle, it goes on there. This floor knows no adapter: nothing here can send.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, LiteralString, Protocol
 
 import psycopg
 from aiokafka import TopicPartition
@@ -46,13 +47,6 @@ class Recorded(Protocol):
 
 Feed = Callable[[str, int, int], Iterator[Recorded]]
 """The records of (topic, partition) from an offset on, from another place than Kafka."""
-
-
-def show_clients_again(database_url: str) -> None:
-    """Make each client's own views anew: they stood on the old tables and went with them."""
-    with psycopg.connect(database_url) as connection:
-        for client in clients_with_login(connection):
-            show_own_rows(connection, client)
 
 
 def prepare(database_url: str, *, anew: bool = False) -> bool:
@@ -134,9 +128,9 @@ class Rebuild(Projector):
         self._looked_at = time.monotonic()
         self._ends = await consumer.end_offsets(list(self._positions))
         self._tell()
-        if all(self._positions[place].next_offset >= end for place, end in self._ends.items()) and await swap(
-            connection
-        ):
+        if any(self._positions[place].next_offset < end for place, end in self._ends.items()):
+            return
+        if await asyncio.to_thread(swap, self._database_url):
             self.swapped = True
             self.stop()
 
@@ -144,34 +138,38 @@ class Rebuild(Projector):
         self._step(sum(p.next_offset for p in self._positions.values()), sum(self._ends.values()))
 
 
-async def swap(connection: Any) -> bool:
+def swap(database_url: str) -> bool:
     """Put the fresh read models into the place of the old in one transaction; False when those are further.
 
-    Roles keep what they were granted. Raises CannotRebuild.
+    Roles keep what they were granted; each client's own views, which stood on the old, are made anew. Raises
+    CannotRebuild.
     """
-    async with connection.transaction():
-        await connection.execute("set local lock_timeout = '10s'")
-        await connection.execute("set local search_path = pg_catalog")
-        if await _one(connection, "select to_regclass('public.applied') is not null"):
-            await connection.execute("lock table public.applied in share row exclusive mode")
-            if await _one(connection, _BEHIND):
+    with psycopg.connect(database_url) as connection:
+        connection.execute("set local lock_timeout = '10s'")
+        connection.execute("set local search_path = pg_catalog")
+        if _one(connection, "select to_regclass('public.applied') is not null"):
+            connection.execute("lock table public.applied in share row exclusive mode")
+            if _one(connection, _BEHIND):
                 return False
         for schema in OLD.values():
-            await connection.execute(sql.SQL("create schema {}").format(sql.Identifier(schema)))
-        if not await _one(connection, "select to_regnamespace('analyst') is not null"):
-            await connection.execute("create schema analyst")
-        for statement in [row[0] async for row in await connection.execute(_GRANTS)]:
-            await connection.execute(statement.encode())
-        for statement in [row[0] async for row in await connection.execute(_MOVES)]:
-            await connection.execute(statement.encode())
-        _refuse([row[0] async for row in await connection.execute(_dependents(OLD.values()))])
+            connection.execute(sql.SQL("create schema {}").format(sql.Identifier(schema)))
+        if not _one(connection, "select to_regnamespace('analyst') is not null"):
+            connection.execute("create schema analyst")
+        for query in (_GRANTS, _MOVES):
+            for (statement,) in connection.execute(query.encode()).fetchall():
+                connection.execute(statement.encode())
+        _refuse([row[0] for row in connection.execute(_dependents(OLD.values()))])
         for schema in (*OLD.values(), *FRESH.values()):
-            await connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(schema)))
+            connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(schema)))
+        for client in clients_with_login(connection):
+            show_own_rows(connection, client)
     return True
 
 
-async def _one(connection: Any, query: str) -> Any:
-    return (await (await connection.execute(query)).fetchone())[0]
+def _one(connection: psycopg.Connection[Any], query: LiteralString) -> Any:
+    row = connection.execute(query).fetchone()
+    assert row is not None
+    return row[0]
 
 
 def _exists(connection: psycopg.Connection[Any], schema: str) -> bool:

@@ -15,7 +15,7 @@ from ops.archive.store import open_shelf
 from ops.commands.settings import settings
 from ops.progress import bar
 from ops.sources import read_model_sources
-from projections.rebuild import Feed, Rebuild, Recorded, prepare, show_clients_again
+from projections.rebuild import Feed, Rebuild, Recorded, prepare
 from streams.settings import Settings
 
 out = Console()
@@ -45,8 +45,6 @@ def rebuild(anew: bool, from_archive: bool, as_json: bool) -> None:
         task = progress.add_task("entries" if fresh else "entries (going on)", total=None)
         feed = _archived(given) if from_archive else None
         work = asyncio.run(_run(given, feed, lambda done, total: progress.update(task, completed=done, total=total)))
-    if work.swapped:
-        show_clients_again(given.database_url)
     applied = work.applied
     seconds = time.monotonic() - begun
     if as_json:

@@ -110,7 +110,7 @@ def test_a_wrong_setting_ends_the_watcher_with_a_sentence(site: Site) -> None:
         env={**os.environ, **site.environment, "DNS_BLOCKLISTS": "sorbs"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 78

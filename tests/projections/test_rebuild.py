@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 
+from projections.analysts import make_login
 from projections.migrate import migrate
 from projections.projector import Source
 from projections.rebuild import CannotRebuild, Feed, Rebuild, Recorded, prepare, swap
@@ -96,8 +97,7 @@ async def test_fresh_tables_that_are_behind_the_old_are_not_swapped_in(journal: 
             "insert into rebuild.applied select * from applied",
             "update rebuild.applied set next_offset = next_offset - 1",
         )
-        async with await psycopg.AsyncConnection.connect(journal.database) as connection:
-            assert not await swap(connection)
+        assert not await asyncio.to_thread(swap, journal.database)
         assert journal.count() == 5
 
 
@@ -119,6 +119,21 @@ async def test_what_roles_were_granted_and_what_else_stands_in_the_schema_stays(
                 connection.execute(f"set role {role}".encode())
                 assert connection.execute("select count(*) from analyst.sends").fetchone() == (3,)
         assert rows(journal.database, "select text from notes") == [("of a person",)]
+
+
+async def test_a_clients_login_finds_its_own_rows_again_in_the_moment_of_the_swap(journal: Journal) -> None:
+    async with _applied(journal, 3):
+        with psycopg.connect(journal.database) as connection:
+            role = make_login(connection, "acme", "the password of a test")
+        prepare(journal.database)
+        work = _rebuild(journal)
+        await work.run()
+        assert work.swapped
+        with psycopg.connect(journal.database) as connection:
+            connection.execute(f"set role {role}".encode())
+            assert connection.execute(f"select count(*) from {role}.sends".encode()).fetchone() == (3,)
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute("select count(*) from analyst.sends")
 
 
 @pytest.fixture
