@@ -16,7 +16,21 @@ from typing import Any, get_args
 import msgspec
 import orjson
 
-from schemas import dns, entry, envelope, fleet, health, mail, policy, registry, reports, requests, sending, telling
+from schemas import (
+    dns,
+    entry,
+    envelope,
+    fleet,
+    health,
+    mail,
+    policy,
+    registry,
+    reports,
+    reputation,
+    requests,
+    sending,
+    telling,
+)
 from schemas.topics import CATALOGUE, MAX_RECORD_BYTES, Topic
 
 FOLDER = Path(__file__).parent.parent / "schemas"
@@ -29,7 +43,7 @@ REQUEST_ID = r"^[A-Za-z0-9_.:-]{1,128}$"
 
 _STRUCTS = {
     name: cls
-    for module in (sending, fleet, dns, mail, reports, policy, health, telling, requests, envelope, entry)
+    for module in (sending, fleet, dns, mail, reports, reputation, policy, health, telling, requests, envelope, entry)
     for name, cls in vars(module).items()
     if isinstance(cls, type) and issubclass(cls, msgspec.Struct)
 }

@@ -12,6 +12,7 @@ from schemas.health import (
     WarmUpStepped,
 )
 from schemas.registry import TYPE_OF, Fact
+from schemas.reputation import ReputationChanged
 
 
 def sentence(fact: Fact) -> str:
@@ -35,6 +36,8 @@ def sentence(fact: Fact) -> str:
         case GateOpened():
             over = f" over {fact.route}" if fact.route else ""
             return f"domain {fact.domain}{over} is open again: {held(fact.evidence)}"
+        case ReputationChanged():
+            return f"domain {fact.domain}, {fact.feed}: {fact.was} → {fact.now}: {held(fact.evidence)}"
         case RouteTripped():
             return f"route {fact.route} of {fact.client} is out until {fact.until:%Y-%m-%d %H:%M}: {fact.rule}"
         case RouteRecovered():

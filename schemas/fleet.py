@@ -40,6 +40,7 @@ class BounceMailbox(msgspec.Struct, frozen=True, omit_defaults=True):
     username: str = ""  # "" is the address
     ca_file_ref: str = ""
     after_reading: str = ""  # what becomes of a machine's report that was read: "" nothing, "seen", "move:FOLDER"
+    folder: str = ""  # "" is INBOX
 
 
 class ClientDeclared(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -55,6 +56,7 @@ class ClientDeclared(msgspec.Struct, frozen=True, omit_defaults=True):
     unsubscribe_from_all: bool = False  # whether who unsubscribes here hears from no client of the agency any more
     bounce_mailbox: BounceMailbox | None = None
     unsubscribe_mailto: str = ""  # who writes to it, with the token after a plus sign, is unsubscribed
+    dmarc_mailbox: BounceMailbox | None = None  # where the domains' DMARC records send their reports (rua)
 
 
 class DomainDeclared(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -100,6 +100,24 @@ class DnsGate(msgspec.Struct, frozen=True, omit_defaults=True):
     seen_times: int = 2
 
 
+class Reputation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """When what receivers say of a domain slows it down, takes it out or wakes a person. DMARC reports only wake.
+
+    Google: "keep spam rates below 0.10 % and avoid ever reaching 0.30 %" (support.google.com/a/answer/81126, 2026-03).
+    """
+
+    enabled: bool = True
+    gmail_spam_rate_watch: float = 0.001
+    gmail_spam_rate_out: float = 0.003
+    gmail_days: int = (
+        7  # that a day's rate counts: Google tells it a day or two later, and of days with little mail none
+    )
+    dmarc_days: int = 7
+    dmarc_fail_share: float = 0.05  # of a domain's own mail
+    dmarc_fails_at_least: int = 10  # mails, so that a small count alone never trips the share
+    dmarc_unknown_at_least: int = 50  # mails that others sent in the domain's name
+
+
 class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     """All thresholds of one client under one version."""
 
@@ -111,6 +129,7 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     lists: Lists = Lists()
     receivers: Receivers = Receivers()
     dns_gate: DnsGate = DnsGate()
+    reputation: Reputation = Reputation()
 
 
 class PolicyApplied(msgspec.Struct, frozen=True):

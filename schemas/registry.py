@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from schemas import dns, fleet, health, mail, policy, reports, sending, telling
+from schemas import dns, fleet, health, mail, policy, reports, reputation, sending, telling
 from schemas.entry import Decided, Seen
 from schemas.envelope import Envelope, Origin, Unreadable
 
@@ -94,6 +94,9 @@ _CLASSES: tuple[type[Fact], ...] = (
     fleet.AccountTripped,
     fleet.RouteRecovered,
     dns.DomainObserved,
+    reputation.SpamRatesTold,
+    reputation.DmarcReported,
+    reputation.ReputationChanged,
     mail.MailboxRead,
     mail.MailboxUnreadable,
     policy.PolicyApplied,

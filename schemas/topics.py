@@ -136,7 +136,7 @@ FLEET_INPUTS = Topic(
     key="client",
     partitions=FLEET_PARTITIONS,
     retention_ms=30 * DAY_MS,
-    writers=("delivery stage", "fleet stage", "intake", "fleet file", "operators", "dns watcher"),
+    writers=("delivery stage", "fleet stage", "intake", "fleet file", "operators", "dns watcher", "mail reader"),
     readers=("fleet stage",),
     facts=(
         "send.admitted",
@@ -169,6 +169,8 @@ FLEET_INPUTS = Topic(
         "account.tripped",
         "mailbox.warmed",
         "domain.observed",
+        "spam.rates_told",
+        "dmarc.reported",
         "list.release_ordered",
     ),
     broker_time=True,
@@ -198,13 +200,13 @@ FLEET_TICKS = Topic(
 )
 DNS_OBSERVATIONS = Topic(
     "dns-observations",
-    "What the domain name system says of each sending domain and its routes, every hour.",
+    "What the domain name system says of each sending domain and its routes, every hour; daily what Gmail says of it.",
     key="domain",
     partitions=OBSERVATION_PARTITIONS,
     retention_ms=90 * DAY_MS,
     writers=("dns watcher",),
     readers=("dns watcher",),
-    facts=("domain.observed",),
+    facts=("domain.observed", "spam.rates_told"),
 )
 MAIL_POSITIONS = Topic(
     "mail-positions",

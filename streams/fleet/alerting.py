@@ -21,6 +21,7 @@ from schemas.health import (
     Severity,
 )
 from schemas.registry import Fact
+from schemas.reputation import Feed, ReputationChanged
 from streams.fleet.state import FleetState
 
 SEVERITY: dict[tuple[Scope, HealthState], Severity] = {
@@ -49,6 +50,8 @@ def alerts(state: FleetState, facts: Iterable[Fact]) -> list[Fact]:
                 found.append(_of_trip(fact))
             case GateClosed() | GateOpened():
                 found.append(_of_gate(fact))
+            case ReputationChanged():
+                found.append(_of_reputation(fact))
             case ListChanged():
                 found += _of_list(fact)
             case RouteRecovered():
@@ -101,6 +104,23 @@ def _of_gate(fact: GateClosed | GateOpened) -> Fact:
     way = f" over route {fact.route}" if fact.route else ""
     title = f"domain {fact.domain} sends nothing{way}: {fact.evidence.rule}"
     return AlertRaised(fact.client, name, "critical", title, f"{fact.fix}. {fact.evidence.said}", "dns_gate")
+
+
+FEEDS: dict[Feed, str] = {
+    "gmail_spam": "Gmail's users call mail of {} spam",
+    "dmarc_own": "own mail of {} fails authentication",
+    "dmarc_unknown": "others send in the name of {}",
+}
+
+
+def _of_reputation(fact: ReputationChanged) -> Fact:
+    """A feed's story goes on until it is good again; its page has the feed's name."""
+    name = f"{fact.feed}/{fact.client}/{fact.domain}"
+    if fact.now == "good":
+        return AlertResolved(fact.client, name, fact.evidence.rule)
+    title = f"{FEEDS[fact.feed].format(fact.domain)}: {fact.evidence.rule}"
+    detail = f"{numbers(fact.evidence)} {fact.fix[:1].upper()}{fact.fix[1:]}."
+    return AlertRaised(fact.client, name, "warning", title, detail, fact.feed)
 
 
 def _of_list(fact: ListChanged) -> list[Fact]:

@@ -38,6 +38,7 @@ from schemas.ids import ClientId, MailboxAddress
 from schemas.policy import PolicyApplied
 from schemas.registry import Fact
 from schemas.reports import SendComplained, SendReplied, SendUnsubscribed
+from schemas.reputation import DmarcReported, SpamRatesTold
 from schemas.sending import (
     PROCESS_GONE,
     AttemptAccepted,
@@ -70,6 +71,7 @@ from schemas.sending import (
 from streams.fleet.choose import plan
 from streams.fleet.compliance import objection
 from streams.fleet.dns_gate import judge
+from streams.fleet.feeds import counted_anew, dmarc_reported, spam_rates_told
 from streams.fleet.health import due, follows, paused, resumed, sign_of, tripped
 from streams.fleet.lists import verdict
 from streams.fleet.pace import gap
@@ -415,7 +417,9 @@ def sender_ordered(state: FleetState, fact: PauseOrdered | ResumeOrdered, _at: d
     row, policy = state.sender(fact.scope, fact.client, fact.name), state.policy(fact.client)
     make = paused if isinstance(fact, PauseOrdered) else resumed
     change = make(fact.client, fact.scope, fact.name, row, f"{fact.by}: {fact.reason}", policy)
-    return [] if change is None else [change]
+    if change is None:
+        return []
+    return [change, *(counted_anew(state, fact) if isinstance(fact, ResumeOrdered) else [])]
 
 
 def ended_elsewhere(
@@ -501,6 +505,8 @@ DECISIONS: Mapping[type[Fact], Decision] = {
     AccountTripped: account_tripped,
     MailboxWarmed: warmed,
     DomainObserved: observed,
+    SpamRatesTold: spam_rates_told,
+    DmarcReported: dmarc_reported,
     ListReleaseOrdered: list_released,
     StopOrdered: ordered,
     StartOrdered: ordered,

@@ -36,6 +36,7 @@ from schemas.health import (
 from schemas.ids import ClientId, MailboxAddress, RouteId
 from schemas.policy import PolicyApplied
 from schemas.registry import Fact
+from schemas.reputation import DmarcReported, ReputationChanged, SpamRatesTold
 from schemas.sending import (
     CancelNoted,
     Release,
@@ -46,13 +47,14 @@ from schemas.sending import (
     SendRequeued,
     SendWaits,
 )
-from streams.fleet import dns_gate
+from streams.fleet import dns_gate, reputation
 from streams.fleet.decide import declared_key
 from streams.fleet.dns_gate import GateRow
 from streams.fleet.health import in_state, senders_of, with_sign
 from streams.fleet.lists import ListRow
 from streams.fleet.quota import give_back, hold, hold_hour, hour_of
 from streams.fleet.receivers import ReceiverRow
+from streams.fleet.reputation import ReputationRow
 from streams.fleet.state import (
     BacklogRow,
     CancelRow,
@@ -115,6 +117,8 @@ def rows_of(fact: Fact, _at: datetime) -> Iterable[RowKey]:
             yield sender_key("domain", fact.client, fact.domain)
         case DomainObserved() | GateClosed() | GateOpened():
             yield "gate", f"{fact.client}/{fact.domain}/{fact.route}"
+        case SpamRatesTold() | DmarcReported() | ReputationChanged():
+            yield "reputation", f"{fact.client}/{fact.domain}"
         case ListChanged() | ListSignCounted():
             yield "list", f"{fact.client}/{fact.list_id}"
         case RouteFailed() | RouteTripped() | RouteRecovered():
@@ -191,6 +195,8 @@ def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, at: datetime) ->
             return _list(row if isinstance(row, ListRow) else ListRow(), fact)
         case "gate":
             return _gate(row if isinstance(row, GateRow) else GateRow(), fact)
+        case "reputation":
+            return reputation.folded(row if isinstance(row, ReputationRow) else ReputationRow(), fact, at)
         case "backlog":
             return _backlog(row if isinstance(row, BacklogRow) else None, fact, at)
         case kind:

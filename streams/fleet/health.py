@@ -17,6 +17,7 @@ from schemas.policy import Health, Policy
 from schemas.registry import Fact
 from schemas.sending import Verdict
 from streams.fleet.organisation import organisation_of
+from streams.fleet.reputation import SPAM_AT_GMAIL
 from streams.fleet.state import LOOK_AT_WATCHED, FleetState, SenderRow, domain_of, split_sender
 from streams.fleet.windows import Buckets, Counts, counted, counts_of, last_handed, since
 
@@ -28,6 +29,8 @@ DOMAIN_PAUSE = timedelta(hours=6)
 """After a domain's own fault that is no block: its records may have been put right."""
 SLOWER = "slower than planned"
 """The rule of speed.py: what it watches it lets go itself, and such a sender is well otherwise."""
+FEED_SILENT = timedelta(days=8)
+"""What feeds.py watches by SPAM_AT_GMAIL it lets go itself, too; silent for so long (switched off), it holds nobody."""
 BAD: tuple[Sign, ...] = ("hard_bounce", "complaint", "block", "deferral")
 
 
@@ -216,11 +219,16 @@ def moved(
             return HealthChanged(client, scope, name, row.state, "active", why)
     against = judge(scope, row.buckets, rules, at)
     if against is None:
-        if row.state != "watched" or row.rule == SLOWER:
+        if row.state != "watched" or _is_let_go_elsewhere(row, at):
             return None
         why = Evidence("no rule stands against it any more", policy.version, said=f"watched by: {row.rule}")
         return HealthChanged(client, scope, name, row.state, "active", why)
     return _changed(client, scope, name, row, against, policy, at) if _is_graver(against, row) else None
+
+
+def _is_let_go_elsewhere(row: SenderRow, at: datetime) -> bool:
+    fed = row.rule == SPAM_AT_GMAIL and row.since is not None and at - row.since < FEED_SILENT
+    return fed or row.rule == SLOWER
 
 
 def _is_graver(found: Finding, row: SenderRow) -> bool:

@@ -17,6 +17,7 @@ from streams.fleet.dns_gate import UNSEEN, GateRow
 from streams.fleet.lists import UNKNOWN_LIST, ListRow, bars
 from streams.fleet.queues import Boxes, SendQueue, Waiting
 from streams.fleet.receivers import ReceiverRow
+from streams.fleet.reputation import ReputationRow
 from streams.fleet.windows import Counts
 from streams.log.rows import RowKey, Rows
 
@@ -177,6 +178,7 @@ ROW_TYPES: dict[str, type[msgspec.Struct]] = {
     "receiver": ReceiverRow,
     "list": ListRow,
     "gate": GateRow,
+    "reputation": ReputationRow,
 }
 
 

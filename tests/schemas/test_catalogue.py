@@ -68,10 +68,11 @@ OTHERS_WRITE = {
         "policy.applied",
         *("client.declared", "domain.declared", "route.declared", "mailbox.declared", "cost.declared"),
         *("mailbox.warmed", "stop.ordered", "start.ordered", "pause.ordered", "resume.ordered"),
-        "domain.observed",  # dns watcher
+        *("domain.observed", "spam.rates_told"),  # dns watcher
+        "dmarc.reported",  # mail reader
         "list.release_ordered",  # operators
     },
-    "dns-observations": {"domain.observed"},
+    "dns-observations": {"domain.observed", "spam.rates_told"},
     "mail-positions": {"mailbox.read", "mailbox.unreadable"},
     "log-positions": {"provider.log_read"},
     "dead-letters": {"letter.died"},
