@@ -72,6 +72,28 @@ def read(raw: bytes) -> Letter:
     return Letter(headers, _first(headers, "content-type"), tuple(parts))
 
 
+def attachments(raw: bytes, most: int) -> list[tuple[str, bytes]]:
+    """Return (content type with its parameters and disposition, octets) of each leaf of the first `most` octets."""
+    source = raw[:most].replace(b"\r\n", b"\n")
+    head, body = _halves(source.lstrip(b"\n"))
+    found: list[tuple[str, bytes]] = []
+    _leaves(headers_of(decoded(head, "utf-8")), body, 0, found)
+    return found
+
+
+def _leaves(headers: Headers, body: bytes, depth: int, found: list[tuple[str, bytes]]) -> None:
+    declared = _first(headers, "content-type")
+    if declared.lower().startswith("multipart/") and depth < MAX_DEPTH:
+        for piece in _pieces(body, _boundary(declared, body)):
+            if len(found) >= MAX_PARTS:
+                return
+            head, rest = _halves(piece)
+            _leaves(headers_of(decoded(head, "utf-8")), rest, depth + 1, found)
+        return
+    octets = _plain(body, _first(headers, "content-transfer-encoding").lower())
+    found.append((f"{declared} {_first(headers, 'content-disposition')}", octets))
+
+
 def headers_of(head: str) -> Headers:
     """Return a block of header lines by name; lines that are none are dropped."""
     found: Headers = {}
@@ -190,7 +212,8 @@ def _plain(body: bytes, encoding: str) -> bytes:
 def _base64(octets: bytes) -> bytes:
     """Decode what is base64 in `octets`, as far as it goes; text that is none stays as it is."""
     clean = re.sub(rb"[^A-Za-z0-9+/]", b"", octets)
+    whole = clean[: len(clean) - (len(clean) % 4 == 1)]
     try:
-        return binascii.a2b_base64(clean[: len(clean) // 4 * 4])
+        return binascii.a2b_base64(whole + b"=" * (-len(whole) % 4))
     except binascii.Error:
         return octets
