@@ -24,6 +24,7 @@ from ops.commands import (
     door,
     fleet,
     log,
+    read_dmarc,
     read_mail,
     rebuild,
     routes,
@@ -109,6 +110,7 @@ for command in (
     simulate.simulate,
     cost.cost,
     read_mail.read_mail,
+    read_dmarc.read_dmarc,
 ):
     cli.add_command(command)
 

@@ -94,6 +94,7 @@ class _BounceBox(msgspec.Struct, forbid_unknown_fields=True):
     username: str = ""
     ca_file: str = ""
     after_reading: str = ""
+    folder: str = ""
 
 
 class _Client(msgspec.Struct, forbid_unknown_fields=True):
@@ -103,6 +104,7 @@ class _Client(msgspec.Struct, forbid_unknown_fields=True):
     unsubscribe_from_all: bool = False
     unsubscribe_mailto: str = ""
     bounce_mailbox: _BounceBox | None = None
+    dmarc_mailbox: _BounceBox | None = None
     without_consent_in: tuple[str, ...] = ("US", "GB")
     pace: dict[str, Any] = {}
     policy: dict[str, Any] = {}
@@ -253,14 +255,27 @@ class _Reading:
             client.unsubscribe_url,
             tuple(country.upper() for country in client.without_consent_in),
             unsubscribe_from_all=client.unsubscribe_from_all,
-            bounce_mailbox=self._bounce_box(where, client.bounce_mailbox),
+            bounce_mailbox=self._bounce_box(f"{where}, bounce_mailbox", client.bounce_mailbox),
             unsubscribe_mailto=self._mailto(where, client),
+            dmarc_mailbox=self._dmarc_box(f"{where}, dmarc_mailbox", client),
         )
+
+    def _dmarc_box(self, where: str, client: _Client) -> BounceMailbox | None:
+        """A mailbox that is read for something else is read once, in the folder of that."""
+        box = self._bounce_box(where, client.dmarc_mailbox)
+        others = {f"{name}@{group.domain}".lower() for group in client.mailboxes for name in group.names}
+        if client.bounce_mailbox is not None:
+            others.add(client.bounce_mailbox.address.lower())
+        if box is not None and box.folder and box.address in others:
+            self.wrong.append(
+                f"{where}: {box.address} is read anyway, in one folder; leave the reports there, or name an address "
+                "of their own (with the same username)"
+            )
+        return box
 
     def _bounce_box(self, where: str, box: _BounceBox | None) -> BounceMailbox | None:
         if box is None:
             return None
-        where = f"{where}, bounce_mailbox"
         self._address(where, box.address)
         if not _is_secret_ref(box.secret):
             self.wrong.append(f"{where}: secret is not of the form file:NAME or env:NAME")
@@ -276,6 +291,7 @@ class _Reading:
             box.username,
             f"file:{box.ca_file}" if box.ca_file else "",
             box.after_reading,
+            box.folder,
         )
 
     def _mailto(self, where: str, client: _Client) -> str:

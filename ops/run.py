@@ -100,7 +100,7 @@ async def _dns(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def _mail(settings: Settings, stop: asyncio.Event) -> None:
-    wanted = {settings.topic(t): t for t in (DELIVERY_INPUTS, MAIL_POSITIONS, FLEET_JOURNAL)}
+    wanted = {settings.topic(t): t for t in (DELIVERY_INPUTS, FLEET_INPUTS, MAIL_POSITIONS, FLEET_JOURNAL)}
     await asyncio.to_thread(check, settings.connection, wanted)
     mail = MailReader(settings, Reader(settings.connection), Writer(settings.connection))
     await _until(stop, mail.run(), mail.stop)

@@ -40,7 +40,7 @@ DNS_FINDINGS = Counter(
 )
 MAIL_READ = Counter(
     "mailfleet_mail_read_total",
-    "What the mail reader found in messages: bounce, complaint, reply ... or unknown, each once for each recipient",
+    "What the mail reader found in messages: bounce, complaint, reply, dmarc ... or unknown, once for each recipient",
     ["kind"],
 )
 MAIL_FORGED = Counter("mailfleet_mail_forged_total", "Messages read that carry a token which is not ours")

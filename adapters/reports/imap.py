@@ -26,7 +26,6 @@ from schemas.ids import ClientId, MailboxAddress
 FOLDER = "INBOX"
 CONNECT_S = 20.0
 READ_S = 60.0
-_BODY = f"BODY.PEEK[]<0.{MAX_BYTES}>".encode()  # PEEK: the flag \Seen stays as it is
 _FOR_NOW = re.compile(r"\[(UNAVAILABLE|INUSE|LIMIT)\]|too many|try again|temporar", re.IGNORECASE)
 """A login refused in these words may be taken later (RFC 5530 3)."""
 
@@ -52,6 +51,7 @@ class Account:
     ca_file_ref: str = ""
     after_reading: str = ""
     bounces_only: bool = False
+    folder: str = FOLDER
     auth: str = ""  # "xoauth2": the secret is an access token, as for the route (adapters/mail/smtp_session.py)
 
 
@@ -99,7 +99,7 @@ class Inbox:
             secret = self._secrets.resolve(self._account.secret_ref)
             self._client = self._connect()
             self._log_in(self._client, secret)
-            told = self._client.select_folder(FOLDER, readonly=not self._account.after_reading)
+            told = self._client.select_folder(self._account.folder, readonly=not self._account.after_reading)
             self.uid_next = int(told.get(b"UIDNEXT", 0))
             if b"UIDVALIDITY" not in told:
                 raise Unreadable("the server gives no UIDVALIDITY: its UIDs do not last, the folder cannot be followed")
@@ -116,10 +116,11 @@ class Inbox:
         with self._told():
             return sorted(self._on().search(["SINCE", at.date()]))
 
-    def fetch(self, uids: Sequence[int]) -> list[Message]:
-        """Return the messages in order of UID; one that was deleted meanwhile is not among them."""
+    def fetch(self, uids: Sequence[int], most: int = MAX_BYTES) -> list[Message]:
+        """Return the first `most` octets of the messages in order of UID; one that was deleted is not among them."""
         with self._told():
-            told = self._on().fetch(list(uids), [_BODY, b"INTERNALDATE"])
+            body = f"BODY.PEEK[]<0.{most}>".encode()  # PEEK: the flag \Seen stays as it is
+            told = self._on().fetch(list(uids), [body, b"INTERNALDATE"])
             return [_message(uid, told[uid]) for uid in sorted(told) if uid in uids]
 
     def settle(self, uids: Sequence[int]) -> None:

@@ -41,9 +41,9 @@ class Owned:
 
 @dataclass
 class Domains:
-    """The fleet's domains by name; one that several clients declare is each one's."""
+    """The fleet's domains by name; a domain has one client."""
 
-    owned: dict[str, list[Owned]] = field(default_factory=lambda: defaultdict(list))
+    owned: dict[str, Owned] = field(default_factory=dict)
 
     def about(self, report: AggregateReport, record: Record) -> str:
         """Return the nearest declared domain at or above From, else above what the report is about; "" for none."""
@@ -68,7 +68,7 @@ def domains(facts: Iterable[Fact]) -> Domains:
         if isinstance(fact, DomainDeclared) and fact.active:
             routes = used[fact.client, fact.domain]
             mine = [ways[fact.client, route] for route in routes if (fact.client, route) in ways]
-            found.owned[fact.domain].append(_owned(fact, mine))
+            found.owned[fact.domain] = _owned(fact, mine)
     return found
 
 
@@ -88,28 +88,15 @@ def facts_in(raw: bytes, known: Domains, now: datetime) -> list[DmarcReported]:
 
 
 def facts_of(report: AggregateReport, known: Domains, now: datetime) -> list[DmarcReported]:
-    """Return one fact for each domain, and client of it, that the report is about. Raises NotAReport."""
+    """Return one fact for each of the fleet's domains that the report is about. Raises NotAReport."""
     if report.end > now + MOST_AHEAD:
         raise NotAReport("it speaks of days to come")
     by_domain: dict[str, list[Record]] = defaultdict(list)
     for record in report.records:
         by_domain[known.about(report, record)].append(record)
-    return [
-        DmarcReported(
-            owned.client,
-            owned.domain,
-            report.org,
-            report.report_id,
-            report.begin,
-            report.end,
-            report.policy,
-            _counts(owned, records),
-            report.skipped,
-        )
-        for name, records in by_domain.items()
-        if name
-        for owned in known.owned[name]
-    ]
+    head = (report.org, report.report_id, report.begin, report.end, report.policy)
+    by_owned = [(known.owned[name], records) for name, records in by_domain.items() if name]
+    return [DmarcReported(o.client, o.domain, *head, _counts(o, records), report.skipped) for o, records in by_owned]
 
 
 def _counts(owned: Owned, records: Iterable[Record]) -> tuple[DmarcCount, ...]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from adapters.interface import reply_of
+from adapters.reports.dmarc import looks_like_report
 from adapters.reports.finding import Finding, Kind
 from adapters.reports.mime import read
 from adapters.reports.parse import parse, tokens
@@ -38,7 +39,7 @@ _TO = ("delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "apparen
 _PLUS = re.compile(r"(?<![\w.+-])([\w.-]{1,60})\+([a-z2-7]{39})@([\w.-]{1,253})", re.IGNORECASE)
 _ID = re.compile(r"<([a-z2-7]{39})@([\w.-]{1,253})>", re.IGNORECASE)
 _MACHINE = re.compile(r"mailer-?daemon|postmaster|no-?reply|do-?not-?reply|bounce", re.IGNORECASE)
-_ODD = (ArithmeticError, LookupError, ValueError, TypeError, AttributeError, RecursionError)
+ODD = (ArithmeticError, LookupError, ValueError, TypeError, AttributeError, RecursionError)
 PROVIDERS = ("zoho", "ses", "mailgun")
 
 
@@ -66,8 +67,10 @@ class Found:
 def reports_in(raw: bytes, place: Place, fleet_key: bytes) -> list[Found]:
     """Return what a message says of each recipient; a message that ends its reading is a report of nobody."""
     try:
+        if looks_like_report(raw):  # whoever counts those looks before; here it must not become a bounce
+            return [_stray("unknown", place, 0, "a DMARC report: `mailfleet read-dmarc` counts it", "")]
         return _reports(cut(read(raw)), raw, place, fleet_key)
-    except _ODD as error:  # the readers bear all that was ever tried on them; the messages behind must not wait
+    except ODD as error:  # the readers bear all that was ever tried on them; the messages behind must not wait
         log.error("%s: a message could not be understood: %s", place.event, type(error).__name__)
         return [_stray("unknown", place, 0, f"the message could not be understood ({type(error).__name__})", "")]
 
@@ -75,6 +78,11 @@ def reports_in(raw: bytes, place: Place, fleet_key: bytes) -> list[Found]:
 def is_for_a_person(fact: AnyReport) -> bool:
     """Whether somebody should open the message: it is to stay as new as it came."""
     return not isinstance(fact, ReportForged) and fact.kind in ("reply", "unknown")
+
+
+def not_taken(place: Place, why: str) -> Found:
+    """Return what is recorded of a DMARC report that cannot be counted."""
+    return _stray("unknown", place, 0, f"a DMARC report that does not count: {why}", "")
 
 
 def not_given(place: Place) -> Found:

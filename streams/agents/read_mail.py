@@ -1,4 +1,5 @@
-"""The mail reader: reads every mailbox whose IMAP host is known and publishes what came back to delivery-inputs.
+"""The mail reader: reads every mailbox whose IMAP host is known and publishes what came back to delivery-inputs,
+and the DMARC reports among it to fleet-inputs.
 
 A plain asyncio process over threads. It decides nothing. How far a mailbox is read is a fact, written after Kafka has
 acknowledged all that was read up to there: a crash reads some messages again, it loses none.
@@ -17,7 +18,9 @@ from functools import partial
 from typing import TypeVar
 
 from adapters.mail.zoho import imap_host_beside
+from adapters.reports.dmarc import MAX_OCTETS, NotAReport, looks_like_report
 from adapters.reports.imap import FOLDER, Account, Inbox, Message, Trust, Unreadable
+from adapters.reports.mime import MAX_BYTES
 from adapters.secrets import Secrets
 from schemas import registry
 from schemas.envelope import Unreadable as RecordUnreadable
@@ -28,9 +31,10 @@ from schemas.mail import MailboxRead, MailboxUnreadable
 from schemas.metrics import MAIL_FORGED, MAIL_OLDEST_LOOK_SECONDS, MAIL_READ, MAILBOXES_UNREADABLE
 from schemas.registry import Fact
 from schemas.reports import ReportForged
-from schemas.topics import DELIVERY_INPUTS, FLEET_JOURNAL, MAIL_POSITIONS, Topic, partition_of
+from schemas.topics import DELIVERY_INPUTS, FLEET_INPUTS, FLEET_JOURNAL, MAIL_POSITIONS, Topic, partition_of
 from streams.agents.declared import Declarations
-from streams.agents.mail_reports import Found, Place, is_for_a_person, not_given, reports_in
+from streams.agents.dmarc_reports import Domains, domains, facts_in
+from streams.agents.mail_reports import ODD, Found, Place, is_for_a_person, not_given, not_taken, reports_in
 from streams.agents.side_by_side import side_by_side
 from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Writer
 from streams.settings import Settings
@@ -79,15 +83,26 @@ def accounts(facts: Iterable[Fact]) -> list[Account]:
         for f in declared
         if isinstance(f, ClientDeclared) and f.active and f.bounce_mailbox is not None
     ]
-    found = {account.mailbox: account for account in bounces}
-    for shared in bounces:
-        if shared.client != found[shared.mailbox].client:  # several clients share it: only a token says whose it is
-            found[shared.mailbox] = replace(shared, client=ClientId(""))
+    found = _shared(bounces)
     for box in sorted(boxes, key=lambda box: box.mailbox):
         account = next((a for r in box.routes if (a := _account(box, ways.get((box.client, r)))) is not None), None)
         if account is not None:
             found.setdefault(account.mailbox, account)
-    return list(found.values())
+    reports = [
+        replace(_bounce_account(f.client, f.dmarc_mailbox), bounces_only=False)
+        for f in declared
+        if isinstance(f, ClientDeclared) and f.active and f.dmarc_mailbox is not None
+    ]
+    return list({**_shared(reports), **found}.values())  # what is read already is read for these, too
+
+
+def _shared(known: list[Account]) -> dict[MailboxAddress, Account]:
+    """Return each mailbox once; one that several clients share is nobody's: only a token says whose a report is."""
+    found = {account.mailbox: account for account in known}
+    for account in known:
+        if account.client != found[account.mailbox].client:
+            found[account.mailbox] = replace(account, client=ClientId(""))
+    return found
 
 
 def imap_host_of(way: RouteDeclared) -> str:
@@ -116,8 +131,9 @@ def _account(box: MailboxDeclared, way: RouteDeclared | None) -> Account | None:
 
 def _bounce_account(client: ClientId, box: BounceMailbox) -> Account:
     user = box.username or box.address
+    folder = box.folder or FOLDER
     return Account(
-        box.address, client, box.host, user, box.secret_ref, box.port, box.ca_file_ref, box.after_reading, True
+        box.address, client, box.host, user, box.secret_ref, box.port, box.ca_file_ref, box.after_reading, True, folder
     )
 
 
@@ -156,6 +172,7 @@ class MailReader:
         self._plan = plan
         self._now = now
         self._declared = Declarations(settings.topic(FLEET_JOURNAL), reader)
+        self._domains = Domains()
         self._known: dict[MailboxAddress, Account] = {}
         self._tasks: dict[MailboxAddress, asyncio.Task[None]] = {}
         self._read: dict[MailboxAddress, MailboxRead] = {}
@@ -191,6 +208,7 @@ class MailReader:
                     await self._remember()
                     remembered = True
                 await self._declared.refresh()
+                self._domains = domains(self._declared.held.values())
                 await self._follow(accounts(self._declared.held.values()))
             except LogUnreachable as error:
                 log.warning("the mail reader tries again in %s s: %s", self._plan.declared_s, error)
@@ -299,7 +317,7 @@ class MailReader:
     async def _read_on(self, account: Account, inbox: Inbox, validity: int) -> None:
         """Publish what came since the last time, then say how far that is."""
         known = self._read.get(account.mailbox)
-        if known is None or known.uid_validity != validity:
+        if known is None or (known.folder, known.uid_validity) != (account.folder, validity):
             since = self._now() - LOOK_BACK
             uids, last = await self._step(inbox, lambda: inbox.uids_since(since)), max(inbox.uid_next - 1, 0)
         else:
@@ -318,7 +336,7 @@ class MailReader:
         told = self._read.get(account.mailbox)
         if (
             told is None
-            or (told.uid_validity, told.last_uid) != (validity, last)
+            or (told.folder, told.uid_validity, told.last_uid) != (account.folder, validity, last)
             or account.mailbox in self._unreadable
             or now - told.at >= TOLD_EVERY
         ):
@@ -330,7 +348,7 @@ class MailReader:
         A message that cannot be had is passed over at last, on record.
         """
         first = account.mailbox, batch[0]
-        place = Place("", account.mailbox, account.client, self._now(), FOLDER, validity)
+        place = Place("", account.mailbox, account.client, self._now(), account.folder, validity)
         try:
             messages = await self._step(inbox, lambda: inbox.fetch(batch))
         except Unreadable:
@@ -344,12 +362,37 @@ class MailReader:
         done: list[int] = []
         for message in messages:
             there = _at(place, message)
-            loop = asyncio.get_running_loop()
-            found = await loop.run_in_executor(self._threads, reports_in, message.raw, there, self._key)
+            if await self._aside(looks_like_report, message.raw):
+                found = await self._count(inbox, message, there)
+            else:
+                found = await self._aside(reports_in, message.raw, there, self._key)
             await self._publish(found)
             if not any(is_for_a_person(report.fact) for report in found):
                 done.append(message.uid)
         return done
+
+    async def _aside(self, work: Callable[..., T], *given: object) -> T:
+        """Do what takes a while in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
+
+    async def _count(self, inbox: Inbox, message: Message, there: Place) -> list[Found]:
+        """Publish what a DMARC report says of our domains; return what is told of one that does not count."""
+        raw = message.raw
+        if len(raw) >= MAX_BYTES:
+            whole = await self._step(inbox, partial(inbox.fetch, [message.uid], MAX_OCTETS + 1))
+            raw = whole[0].raw if whole else raw
+        try:
+            facts = await self._aside(facts_in, raw, self._domains, self._now())
+        except NotAReport as error:
+            return [not_taken(there, str(error))]
+        except ODD as error:  # its reader bears all that was ever tried on it; the messages behind must not wait
+            log.error("%s: a DMARC report could not be understood: %s", there.event, type(error).__name__)
+            return [not_taken(there, f"it could not be understood ({type(error).__name__})")]
+        for fact in facts:
+            key = fact.client.encode()
+            await self._append(FLEET_INPUTS, partition_of(key, FLEET_INPUTS.partitions), key, fact)
+        MAIL_READ.labels("dmarc").inc()
+        return []
 
     # ── facts ────────────────────────────────────────────────────────────────────────────────────
 
@@ -364,7 +407,7 @@ class MailReader:
                 MAIL_READ.labels(fact.kind).inc()
 
     async def _tell_read(self, account: Account, validity: int, last_uid: int) -> None:
-        fact = MailboxRead(account.mailbox, account.client, FOLDER, validity, last_uid, self._now())
+        fact = MailboxRead(account.mailbox, account.client, account.folder, validity, last_uid, self._now())
         await self._position(account.mailbox, account.mailbox, fact)
         self._read[account.mailbox] = fact
         self._unreadable.pop(account.mailbox, None)

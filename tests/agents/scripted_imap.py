@@ -47,18 +47,19 @@ class ScriptedImap:
                 first = int(found[1]) if found else 1
                 return f"* SEARCH {' '.join(str(uid) for uid in self.messages if uid >= first)}\r\n".encode()
             case ["UID", "FETCH"]:
-                return self._fetched([int(uid) for uid in said.split()[2].split(",")])
+                most = re.search(r"<0\.(\d+)>", said)
+                return self._fetched([int(uid) for uid in said.split()[2].split(",")], int(most[1]) if most else 0)
             case ["LOGOUT", *_]:
                 return b"* BYE\r\n"
             case _:
                 return b""
 
-    def _fetched(self, uids: list[int]) -> bytes | None:
+    def _fetched(self, uids: list[int], most: int) -> bytes | None:
         if self.poison & set(uids):
             return None
         found = b""
         for number, uid in enumerate(uids, 1):
-            raw = self.messages[uid]
+            raw = self.messages[uid][: most or None]
             head = f'* {number} FETCH (UID {uid} INTERNALDATE "02-Mar-2026 09:00:00 +0000" BODY[]<0> {{{len(raw)}}}\r\n'
             found += head.encode() + raw + b")\r\n"
         return found

@@ -12,6 +12,7 @@ from schemas.ids import ClientId, MailboxAddress, SendId
 from schemas.reports import Letter, ReportForged, ReportSeen, ReportUncorrelated
 from streams.agents.mail_reports import Found, Place, not_given, reports_in
 from streams.delivery.identity import delivery_key, key_in, loose, recipient_of, token_of
+from tests.adapters.dmarc_samples import google, mail, record, zipped
 
 KEY = b"k" * 32
 AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -218,3 +219,9 @@ def test_no_address_of_a_real_report_comes_into_a_fact(file: Path) -> None:
 @given(st.binary(max_size=2_000))
 def test_no_message_whatever_ends_the_reading(raw: bytes) -> None:
     assert reports_in(raw, PLACE, KEY)
+
+
+def test_a_dmarc_report_that_comes_among_other_mail_is_no_bounce() -> None:
+    (found,) = reports_in(mail(zipped(google(record()))), PLACE, KEY)
+    assert isinstance(found.fact, ReportUncorrelated)
+    assert (found.fact.kind, found.fact.why) == ("unknown", "a DMARC report: `mailfleet read-dmarc` counts it")

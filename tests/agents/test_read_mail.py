@@ -25,16 +25,18 @@ from ops.embedded.postfix import EmbeddedDovecot
 from schemas import registry
 from schemas.entry import Entry, Seen
 from schemas.envelope import to_wire
-from schemas.fleet import BounceMailbox, ClientDeclared, MailboxDeclared, Pace, RouteDeclared
-from schemas.ids import ClientId, MailboxAddress, RouteId
+from schemas.fleet import BounceMailbox, ClientDeclared, DomainDeclared, MailboxDeclared, Pace, RouteDeclared
+from schemas.ids import ClientId, DomainName, MailboxAddress, RouteId
 from schemas.mail import MailboxRead, MailboxUnreadable
 from schemas.metrics import MAIL_OLDEST_LOOK_SECONDS, MAILBOXES_UNREADABLE
 from schemas.registry import Fact
 from schemas.reports import ReportForged, ReportSeen, ReportUncorrelated
-from schemas.topics import DELIVERY_INPUTS, FLEET_JOURNAL, MAIL_POSITIONS
+from schemas.reputation import DmarcReported
+from schemas.topics import DELIVERY_INPUTS, FLEET_INPUTS, FLEET_JOURNAL, MAIL_POSITIONS
 from streams.agents.read_mail import GIVEN_UP, MailReader, Plan, accounts, watched_of
 from streams.log.kafka import Connection
 from streams.settings import Settings
+from tests.adapters.dmarc_samples import google, mail, record, zipped
 from tests.agents.memory_log import MemoryLog, MemoryReader, MemoryWriter
 from tests.agents.scripted_imap import ScriptedImap, running
 from tests.agents.test_mail_reports import FOREIGN, TOKEN, dsn, reply
@@ -341,6 +343,64 @@ async def test_a_message_that_the_server_never_gives_is_passed_over_on_record(wo
     assert isinstance(stray, ReportUncorrelated)
     assert stray.why == "the server does not give this message"
     assert GIVEN_UP > 3, "a network that fails now and then costs no message"
+
+
+# ── DMARC reports ────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_dmarc_report_among_bounces_is_counted_whole_and_is_no_bounce(world: World) -> None:
+    (box,) = world.boxes()
+    world.declare(DomainDeclared(ACME, DomainName("acme-mail.com")))
+    long = google(
+        *(record(f"10.0.{n >> 8}.{n & 255}", 1, dkim="fail", spf="fail") for n in range(1_500)), report_id="2"
+    )
+    letters = {
+        4: dsn(),
+        5: mail(zipped(google(record(mails=7)))),
+        6: mail(long, name="report.xml", kind=("application", "xml"), text="a long one"),
+        7: mail(b"\x1f\x8bdamaged", text="x"),
+        8: mail(zipped(google(record(header_from="other.example"), domain="other.example")), text="x"),
+        9: dsn(recipient="ron@example.test"),
+    }
+    assert len(letters[6]) > MAX_BYTES
+    key = world.server.folder / "receiver.key"
+    server = ScriptedImap(letters, set())
+    async with running(server, world.server.certificate, key), world.reading():
+        world.fleet(box, port=server.port)
+        await world.until(lambda: world.read_to(box) == 9, "all are read")
+    counted: list[DmarcReported] = world.log.facts(FLEET_INPUTS.name)  # type: ignore[assignment]  # nothing else
+    assert [(f.domain, f.report_id, sum(c.mails for c in f.counts)) for f in counted] == [
+        ("acme-mail.com", "12830491846273561920", 7),
+        ("acme-mail.com", "2", 1_500),
+    ]
+    strays = [fact for fact in world.reports() if isinstance(fact, ReportUncorrelated)]
+    assert [stray.why.partition(": ")[2] for stray in strays] == [
+        "its file is damaged",
+        "it is about no domain that the fleet file declares",
+    ]
+    assert kinds(world) == ["bounce", "bounce", "unknown", "unknown"]
+
+
+async def test_the_mailbox_for_reports_is_read_in_its_folder(world: World) -> None:
+    (box,) = world.boxes()
+    world.deliver(box, dsn())
+    with world.client(box) as client:
+        client.create_folder("DMARC")
+        client.append("DMARC", mail(zipped(google(record()))))
+    address = MailboxAddress("dmarc@acme-mail.com")
+    there = BounceMailbox(address, "127.0.0.1", "file:password", world.server.port, box, "file:ca.pem", folder="DMARC")
+    world.declare(DomainDeclared(ACME, DomainName("acme-mail.com")))
+    world.declare(ClientDeclared(ACME, (), "x", Pace(), dmarc_mailbox=there))
+    await world.read_all(address, 1)
+    assert len(world.log.facts(FLEET_INPUTS.name)) == 1
+    assert world.reports() == []
+
+
+def test_a_mailbox_that_is_read_anyway_is_not_read_twice_for_its_reports() -> None:
+    shared = BounceMailbox(MailboxAddress("b@acme-mail.com"), "imap.test", "file:x")
+    client = ClientDeclared(ACME, (), "x", Pace(), bounce_mailbox=shared, dmarc_mailbox=shared)
+    (account,) = accounts([client])
+    assert account.bounces_only
 
 
 # ── trouble of one, not of all ───────────────────────────────────────────────────────────────────

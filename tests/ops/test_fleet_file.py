@@ -345,9 +345,25 @@ def test_a_bounce_mailbox_and_an_address_for_unsubscribes_are_declared(tmp_path:
     assert (client.bounce_mailbox, client.unsubscribe_mailto) == (box, "u@bounces.acme.test")
 
 
+REPORTS = (
+    'domains = ["acme.test", {',
+    'dmarc_mailbox = { address = "Dmarc@acme.test", host = "imap.acme.test", username = "anna@acme.test", '
+    'folder = "DMARC", secret = "file:acme.anna" }\ndomains = ["acme.test", {',
+)
+
+
+def test_a_mailbox_for_dmarc_reports_is_declared(tmp_path: Path) -> None:
+    client = next(fact for fact in read_fleet(file(tmp_path, REPORTS)) if isinstance(fact, ClientDeclared))
+    assert client.dmarc_mailbox == BounceMailbox(
+        MailboxAddress("dmarc@acme.test"), "imap.acme.test", "file:acme.anna", username="anna@acme.test", folder="DMARC"
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
+        ([BOUNCES, REPORTS, ("Dmarc@acme.test", "b@bounces.acme.test")], "is read anyway, in one folder"),
+        ([REPORTS, ("file:acme.anna", "a password")], "client acme, dmarc_mailbox: secret is not of the form"),
         ([VERP], "client acme, route own: with bounce_domain the client needs a bounce_mailbox"),
         ([BOUNCES, (OWN, f'{OWN}, options = {{ imap_port = "imaps" }}')], "imap_port must be within 1-65535"),
         ([BOUNCES, (OWN, f'{OWN}, options = {{ imap_after_reading = "delete" }}')], 'imap_after_reading is "seen"'),
