@@ -48,6 +48,7 @@ from schemas.topics import (
 from streams.agents.door import Door
 from streams.agents.intake import Intake
 from streams.agents.poll_mailgun import MailgunLogs
+from streams.agents.poll_postmaster import PostmasterPoller, postmaster_of
 from streams.agents.provider_reports import Publisher
 from streams.agents.read_mail import MailReader
 from streams.agents.side_by_side import side_by_side
@@ -96,7 +97,18 @@ async def _dns(settings: Settings, stop: asyncio.Event) -> None:
     secrets = Secrets(settings.secrets_folder)
     eyes = open_eyes(given.resolvers, given.blocklists, given.rdap_url, given.spamhaus_key_ref, secrets)
     watcher = DnsWatcher(settings, eyes)
-    await _until(stop, watcher.run(), watcher.stop)
+    running = [watcher.run()]
+    reader, writer = Reader(settings.connection), Writer(settings.connection)
+    postmaster = postmaster_of(settings)
+    if postmaster is not None:
+        running.append(PostmasterPoller(settings, reader, writer, postmaster).run())
+    try:
+        await _until(stop, side_by_side(*running), watcher.stop)
+    finally:
+        if postmaster is not None:
+            await postmaster.close()
+        await writer.close()
+        await reader.close()
 
 
 async def _mail(settings: Settings, stop: asyncio.Event) -> None:

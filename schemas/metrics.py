@@ -38,6 +38,11 @@ DNS_FINDINGS = Counter(
     "Findings of the DNS watcher: good, broken, missing or could_not_be_checked",
     ["check", "verdict"],
 )
+POSTMASTER_POLLS = Counter(
+    "mailfleet_postmaster_polls_total",
+    "Questions to Google for a domain's spam rate: told, no_data, refused (for this domain) or silent (for all)",
+    ["result"],
+)
 MAIL_READ = Counter(
     "mailfleet_mail_read_total",
     "What the mail reader found in messages: bounce, complaint, reply, dmarc ... or unknown, once for each recipient",
@@ -90,6 +95,7 @@ METRICS = (
     PROJECTED,
     PROJECTOR_WAITS,
     DNS_FINDINGS,
+    POSTMASTER_POLLS,
     MAIL_READ,
     MAIL_FORGED,
     MAILBOXES_UNREADABLE,

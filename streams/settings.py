@@ -41,6 +41,13 @@ class DoorSettings(msgspec.Struct, frozen=True):
     poll_mailgun_s: float = 300.0  # between two looks into Mailgun's logs; 0 never looks
 
 
+class PostmasterSettings(msgspec.Struct, frozen=True):
+    """Whether Google is asked for the spam rates of our domains, and as whom."""
+
+    credentials_ref: str = ""  # the secret with the JSON of a service account or an authorised user; "" asks nobody
+    url: str = ""  # "" is Google's
+
+
 class TelegramSettings(msgspec.Struct, frozen=True):
     """Whom the bot tells, who may order, when it is quiet, and to whom it gives a sign of life."""
 
@@ -89,6 +96,7 @@ class Settings(msgspec.Struct, frozen=True):
     log_level: str = "WARNING"
     log_format: Literal["json", "text"] = "json"
     dns: DnsSettings = DnsSettings()
+    postmaster: PostmasterSettings = PostmasterSettings()
     door: DoorSettings = DoorSettings()
     telegram: TelegramSettings = TelegramSettings()
     page: PageSettings = PageSettings()
@@ -146,6 +154,11 @@ def dns_from(environ: Mapping[str, str]) -> DnsSettings:
         spamhaus_key_ref=environ.get("DNS_SPAMHAUS_KEY", ""),
         receivers=environ.get("DNS_RECEIVERS", "on").lower() != "off",
     )
+
+
+def postmaster_from(environ: Mapping[str, str]) -> PostmasterSettings:
+    """Return the settings of the questions to Google."""
+    return PostmasterSettings(environ.get("POSTMASTER_CREDENTIALS", ""), environ.get("POSTMASTER_URL", ""))
 
 
 def door_from(environ: Mapping[str, str]) -> DoorSettings:
@@ -227,6 +240,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         log_level=environ.get("LOG_LEVEL", "WARNING").upper(),
         log_format="text" if environ.get("LOG_FORMAT") == "text" else "json",
         dns=dns_from(environ),
+        postmaster=postmaster_from(environ),
         door=door_from(environ),
         telegram=telegram_from(environ),
         page=page_from(environ),

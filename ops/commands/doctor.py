@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 import click
@@ -17,11 +18,15 @@ from rich.table import Column, Table
 from adapters.catalogue import PROVIDERS
 from adapters.dkim_sign import CannotSign, Signer
 from adapters.interface import RouteUnfit
+from adapters.postmaster import PostmasterSilent
+from adapters.reports.imap import Account, Inbox, Trust, Unreadable
 from adapters.secrets import SecretMissing, Secrets
 from ops.commands.settings import settings as settings_of
 from ops.fleet_plan import known
 from projections.migrate import scripts
-from schemas.fleet import MailboxDeclared, RouteDeclared
+from schemas.fleet import DomainDeclared, MailboxDeclared, RouteDeclared
+from streams.agents.poll_postmaster import days_asked, postmaster_of
+from streams.agents.read_mail import report_accounts
 from streams.fleet.choose import call_of
 from streams.fleet.state import MailboxRow, RouteRow
 from streams.log.kafka import LogUnreachable
@@ -31,6 +36,7 @@ from streams.settings import SettingMissing, Settings
 
 out = Console()
 FREE_GB = 5
+SILENT = (PostmasterSilent, Unreadable)
 UNSIGNED = b"From: doctor\r\n\r\n"
 
 
@@ -111,6 +117,43 @@ def _secrets(settings: Settings, boxes: list[MailboxDeclared]) -> str:
     return f"the secrets of {len(boxes)} mailboxes can be read"
 
 
+def _gmail(settings: Settings, domains: list[DomainDeclared]) -> str:
+    """Ask Google for each domain's spam rate, as the DNS watcher does."""
+
+    async def asked() -> list[str]:
+        postmaster = postmaster_of(settings)
+        if postmaster is None:
+            return []
+        try:
+            says, hidden = [await postmaster.check()], []
+            for domain in domains:
+                try:
+                    rates = await postmaster.spam_rates(domain.domain, *days_asked(datetime.now(UTC)))
+                    says.append(f"{domain.domain} {'has data' if rates else 'has no data yet'}")
+                except PostmasterSilent as error:
+                    if not error.of_domain:
+                        raise
+                    hidden.append(str(error))
+        finally:
+            await postmaster.close()
+        if hidden:
+            raise SettingMissing(f"{len(hidden)} of {len(domains)} domains are not told of: {hidden[0]}")
+        return says
+
+    return "; ".join(asyncio.run(asked()))
+
+
+def _reports(settings: Settings, account: Account) -> str:
+    """Log in to a mailbox that is read for its reports."""
+    secrets = Secrets(settings.secrets_folder)
+    inbox = Inbox(account, secrets, Trust(secrets))
+    try:
+        inbox.open()
+    finally:
+        inbox.close()
+    return f"{account.host} lets {account.mailbox} in; its folder {account.folder} can be read"
+
+
 def look(settings: Settings) -> list[Finding]:
     """Return all findings; each looks on even when another is bad."""
     found = [
@@ -128,6 +171,11 @@ def look(settings: Settings) -> list[Finding]:
         if isinstance(way, RouteDeclared):
             box = next((b for b in boxes if b.client == way.client and way.route in b.routes), None)
             found.append(_try(f"route {way.client}/{way.route}", partial(_route, settings, way, box)))
+    if settings.postmaster.credentials_ref:
+        domains = [fact for fact in fleet if isinstance(fact, DomainDeclared)]
+        found.append(_try("Gmail spam rates", partial(_gmail, settings, domains)))
+    for account in report_accounts(fleet):
+        found.append(_try(f"reports in {account.mailbox}", partial(_reports, settings, account)))
     if not boxes:
         found.append(Finding("fleet", False, "no mailbox is declared: run `mailfleet apply FLEET.toml`"))
     return found
@@ -136,7 +184,7 @@ def look(settings: Settings) -> list[Finding]:
 def _try(what: str, question: Callable[[], str]) -> Finding:
     try:
         return Finding(what, True, question())
-    except (TopicsWrong, SettingMissing, RouteUnfit, LogUnreachable, psycopg.Error, OSError) as error:
+    except (TopicsWrong, SettingMissing, RouteUnfit, LogUnreachable, psycopg.Error, OSError, *SILENT) as error:
         return Finding(what, False, str(error).strip())
     except KafkaException as error:
         return Finding(what, False, f"{error.args[0].str()}: is KAFKA_BROKERS right and the broker up?")
@@ -145,7 +193,7 @@ def _try(what: str, question: Callable[[], str]) -> Finding:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def doctor(as_json: bool) -> None:
-    """Look at Kafka, topics, Postgres, key, disk, secrets and routes; say what is wrong and what to do.
+    """Look at Kafka, topics, Postgres, key, disk, secrets, routes, reports; say what is wrong and what to do.
 
     No mail is sent. Exit code 0 when all is well, 1 otherwise.
     """

@@ -88,12 +88,18 @@ def accounts(facts: Iterable[Fact]) -> list[Account]:
         account = next((a for r in box.routes if (a := _account(box, ways.get((box.client, r)))) is not None), None)
         if account is not None:
             found.setdefault(account.mailbox, account)
+    shared = {account.mailbox: account for account in report_accounts(declared)}
+    return list({**shared, **found}.values())  # what is read already is read for these, too
+
+
+def report_accounts(facts: Iterable[Fact]) -> list[Account]:
+    """Return the mailboxes that are declared for DMARC reports."""
     reports = [
         replace(_bounce_account(f.client, f.dmarc_mailbox), bounces_only=False)
-        for f in declared
+        for f in facts
         if isinstance(f, ClientDeclared) and f.active and f.dmarc_mailbox is not None
     ]
-    return list({**_shared(reports), **found}.values())  # what is read already is read for these, too
+    return list(_shared(reports).values())
 
 
 def _shared(known: list[Account]) -> dict[MailboxAddress, Account]:

@@ -30,6 +30,7 @@ ROLES_OF_MODULE = {
     "streams/fleet/mind.py": {"fleet stage"},
     "streams/log/stage.py": {"delivery stage", "fleet stage"},
     "streams/agents/watch_dns.py": {"dns watcher"},
+    "streams/agents/poll_postmaster.py": {"dns watcher"},
     "streams/agents/declared.py": {"dns watcher", "mail reader"},
     "streams/agents/read_mail.py": {"mail reader"},
     "ops/saved_mail.py": {"mail reader"},
