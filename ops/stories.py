@@ -3,7 +3,8 @@
 from typing import Any
 
 from schemas.health import Evidence
-from streams.fleet.alerting import numbers
+from schemas.reputation import Feed
+from streams.fleet.alerting import FEEDS, numbers
 
 _STATES = """
 select from_at, client, scope, name, state, until, then_state, quota_share, rule, policy, window_text, numerator,
@@ -22,6 +23,12 @@ where (client, case when route = '' then 'domain' else 'route' end, case when ro
         in (select * from unnest(%(clients)s::text[], %(scopes)s::text[], %(names)s::text[]))
     or (client, 'domain', domain) in (select * from unnest(%(clients)s::text[], %(scopes)s::text[], %(names)s::text[]))
 order by closed_at desc limit 20
+"""
+_FEEDS = """
+select changed_at, domain, feed, now, rule, policy, window_text, numerator, denominator, threshold, said, fix
+from reputation_changes
+where (client, 'domain', domain) in (select * from unnest(%s::text[], %s::text[], %s::text[]))
+order by changed_at desc, seq desc, n desc limit 20
 """
 _LISTS = """
 select changed_at, list_id, state, until, rule, policy, numerator, denominator, threshold, said from lists
@@ -72,6 +79,7 @@ def story(connection: Any, senders: list[Sender]) -> list[dict[str, Any]]:
     named = dict(zip(("clients", "scopes", "names"), columns, strict=True))
     for row in connection.execute(_GATES, named):
         told += _of_gate(*row)
+    told += [{"at": row[0], "what": _of_feed(*row[1:])} for row in connection.execute(_FEEDS, columns)]
     told += [{"at": row[0], "what": _of_list(*row[1:])} for row in connection.execute(_LISTS, named)]
     told += [{"at": row[0], "what": _of_rest(*row[1:])} for row in connection.execute(_RESTS, columns)]
     told += [{"at": row[0], "what": _of_move(*row[1:])} for row in connection.execute(_MOVES, columns)]
@@ -116,6 +124,16 @@ def _of_gate(
     closed = f"{where} is closed: {rule}, seen {looks} times in a row (policy {policy}). {evidence}.{back}"
     told = [{"at": closed_at, "what": closed}]
     return told + ([{"at": opened_at, "what": f"{where} is open again: {opened_by}"}] if opened_at else [])
+
+
+def _of_feed(
+    domain: str, feed: Feed, now: str, rule: str, policy: str, window: str, numerator: float, denominator: float,
+    threshold: float, said: str, fix: str,
+) -> str:  # fmt: skip
+    why = numbers(Evidence(rule, policy, window, numerator, denominator, threshold, said))
+    if now == "good":
+        return f"domain {domain} is well again: {rule}. {why}"
+    return f"{FEEDS[feed].format(domain)}: {rule}. {why}. To do: {fix}"
 
 
 def _of_list(

@@ -7,6 +7,7 @@ from projections.read_model import Place, Statement
 from schemas.fleet import DomainLeftOut, MailboxLeftOut, RouteRecovered, RouteTripped, StartOrdered, StopOrdered
 from schemas.health import Evidence, GateClosed, GateOpened, HealthChanged, ListChanged
 from schemas.registry import Fact
+from schemas.reputation import ReputationChanged
 from schemas.sending import SendGivenUp, SendTurnedAway
 
 _IN_WORDS = {"active": "back", "watched": "watched", "unhealthy": "left out", "probation": "on probation"}
@@ -37,6 +38,10 @@ def project(fact: Fact, place: Place) -> Iterable[Statement]:
             name = f"{fact.client}/{fact.name}" if fact.scope == "route" else fact.name or fact.client
             why = fact.evidence
             yield _row(place, fact.client, fact.scope, name, _IN_WORDS[fact.now], why.rule, fact.until, _numbers(why))
+        case ReputationChanged():
+            why = fact.evidence
+            decision = f"{fact.feed} {fact.now}"
+            yield _row(place, fact.client, "domain", fact.domain, decision, why.rule, None, _numbers(why))
         case RouteTripped():
             name = f"{fact.client}/{fact.route}"
             yield _row(place, fact.client, "route", name, "tripped", fact.rule, fact.until, fact.evidence)
