@@ -132,3 +132,14 @@ insert into capacity_days (client, day, capacity_mails, demand_mails, mailboxes_
     reserve_state, rule, said, planned_at)
     select distinct client, (current_date - ago)::text, 16000, 12000 + ago, 20, 40, 'enough', 'reserve', '', now()
     from box cross join generate_series(0, 50) ago;
+
+insert into spam_rates (client, domain, day, share, told_at)
+    select distinct client, domain, current_date - ago, case when ago % 4 > 0 then 0.0002 * (ago % 7) end, now()
+    from box cross join generate_series(1, 50) ago;
+insert into dmarc_reports (client, domain, org, report_id, begin_at, end_at, policy_seen, skipped, taken_at)
+    select distinct client, domain, org, ago::text, current_date - ago - 1, current_date - ago - interval '1 second', 'none',
+        0, now()
+    from box cross join generate_series(0, 50) ago cross join unnest(array['google.com', 'Yahoo', 'Outlook.com']) org;
+insert into dmarc_counts (client, domain, org, report_id, source, ours, disposition, spf_aligned, dkim_aligned, mails)
+    select client, domain, org, report_id, format('192.0.2.%s', n), n < 10, 'none', n < 9, n < 8, 40 - n
+    from dmarc_reports cross join generate_series(1, 12) n;
