@@ -42,15 +42,20 @@ def remark(about: str, text: str) -> Line:
     return Line(about, "", text)
 
 
-async def records(resolver: Resolver, domain: str, wanted: Sequence[Needs], secrets: Secrets) -> list[Line]:
-    """Return every record to set for the routes of `domain`. What stands there already is built upon."""
+async def records(
+    resolver: Resolver, domain: str, wanted: Sequence[Needs], secrets: Secrets, reports_to: str = ""
+) -> list[Line]:
+    """Return every record to set for the routes of `domain`. What stands there already is built upon.
+
+    `reports_to` is the address whose DMARC reports are counted.
+    """
     lines = [
         line
         for path in dict.fromkeys(n.return_path for n in wanted if n.return_path)
         for line in await _spf(resolver, path, [n for n in wanted if n.return_path == path])
     ]
     lines += [_dkim(needs, secrets) for needs in wanted if needs.route]
-    lines.append(await _dmarc(resolver, domain))
+    lines += await _dmarc(resolver, domain, reports_to)
     for needs in wanted:
         lines += _return_path(needs)
         lines += _pointers(needs)
@@ -127,15 +132,28 @@ def keep_new_key(path: Path) -> bool:
     return True
 
 
-async def _dmarc(resolver: Resolver, domain: str) -> Line:
-    record = Line(f"_dmarc.{domain}", "TXT", f"v=DMARC1; p=none; rua=mailto:dmarc@{domain}")
+async def _dmarc(resolver: Resolver, domain: str, reports_to: str) -> list[Line]:
+    record = Line(f"_dmarc.{domain}", "TXT", f"v=DMARC1; p=none; rua=mailto:{reports_to or f'dmarc@{domain}'}")
     try:
         found = await policy_of(resolver, domain)
     except PolicyWrong:
-        return record
+        return [record, *_agreement(domain, reports_to)]
     except (Unanswered, NameInvalid) as error:
-        return remark(domain, f"its DMARC record cannot be looked up now ({error})")
-    return remark(domain, f"the DMARC record at _dmarc.{found.at} stays as it is") if found else record
+        return [remark(domain, f"its DMARC record cannot be looked up now ({error})")]
+    if found is None:
+        return [record, *_agreement(domain, reports_to)]
+    if reports_to and reports_to not in found.tags.get("rua", "").lower():
+        add = remark(domain, f"add mailto:{reports_to} to rua= in the DMARC record at _dmarc.{found.at}")
+        return [add, *_agreement(found.at, reports_to)]
+    return [remark(domain, f"the DMARC record at _dmarc.{found.at} stays as it is")]
+
+
+def _agreement(domain: str, reports_to: str) -> list[Line]:
+    """A foreign domain must agree to receive reports (RFC 9990); one above or below is none."""
+    host = reports_to.rpartition("@")[2]
+    if not host or host == domain or host.endswith(f".{domain}") or domain.endswith(f".{host}"):
+        return []
+    return [Line(f"{domain}._report._dmarc.{host}", "TXT", "v=DMARC1")]
 
 
 def _return_path(needs: Needs) -> list[Line]:

@@ -18,6 +18,7 @@ from ops.dns_records import records
 from ops.fleet_file import read_fleet
 from ops.fleet_plan import known
 from schemas.dns import Finding
+from schemas.fleet import ClientDeclared, DomainDeclared
 from schemas.ids import DomainName, RouteId
 from schemas.registry import Fact
 from streams.agents.watch_dns import subjects
@@ -53,9 +54,16 @@ def _declared(fleet: Path | None) -> list[Fact]:
     return list(asyncio.run(known(settings())))
 
 
-def _needs(domain: DomainName, fleet: Path | None, route: str = "") -> list[Needs]:
+def _reports_to(domain: DomainName, declared: list[Fact]) -> str:
+    """Return where the reports about the domain are counted, "" for nowhere."""
+    owner = next((f.client for f in declared if isinstance(f, DomainDeclared) and f.domain == domain), None)
+    boxes = (f.dmarc_mailbox for f in declared if isinstance(f, ClientDeclared) and f.client == owner)
+    return next((box.address for box in boxes if box is not None), "")
+
+
+def _needs(domain: DomainName, declared: list[Fact], route: str = "") -> list[Needs]:
     """Return what the domain's routes need; for a domain of nobody, what any sender needs."""
-    ways = [(s, way) for s in subjects(_declared(fleet)) if s.domain == domain for way in s.routes]
+    ways = [(s, way) for s in subjects(declared) if s.domain == domain for way in s.routes]
     if route and not any(way.route == route for _, way in ways):
         raise click.UsageError(f"no mailbox of {domain} uses a route {route}")
     wanted = [needs_of(domain, way) for _, way in ways if route in ("", way.route)]
@@ -103,7 +111,7 @@ def check_domain(domain: str, route: str, fleet: Path | None, resolver: str, as_
     """
     name = _domain(domain)
     eyes = _eyes(resolver)
-    found = asyncio.run(_look(eyes, name, _needs(name, fleet, route)))
+    found = asyncio.run(_look(eyes, name, _needs(name, _declared(fleet), route)))
     if as_json:
         rows = [
             {"route": way, "check": f.check, "verdict": f.verdict, "evidence": f.evidence, "fix": f.fix}
@@ -127,10 +135,11 @@ def dns_records(domain: str, fleet: Path | None, resolver: str) -> None:
     """
     name = _domain(domain)
     eyes = _eyes(resolver)
-    wanted = _needs(name, fleet)
+    declared = _declared(fleet)
+    wanted = _needs(name, declared)
 
     async def made() -> tuple[list[str], list[tuple[str, Finding]]]:
-        lines = await records(eyes.resolvers[0], name, wanted, eyes.secrets)
+        lines = await records(eyes.resolvers[0], name, wanted, eyes.secrets, _reports_to(name, declared))
         return [str(line) for line in lines], await _look(eyes, name, wanted)
 
     lines, found = asyncio.run(made())

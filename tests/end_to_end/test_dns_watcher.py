@@ -7,21 +7,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
 from ops.fleet_plan import known
+from ops.journals import fold_partition
 from ops.site import Site
 from schemas import registry
 from schemas.dns import DomainObserved
 from schemas.envelope import from_wire
 from schemas.fleet import MailboxDeclared
-from schemas.topics import DNS_OBSERVATIONS
+from schemas.ids import ClientId
+from schemas.registry import Fact
+from schemas.reputation import SpamRatesTold
+from schemas.topics import DNS_OBSERVATIONS, FLEET_JOURNAL, partition_of
+from streams.fleet.state import SenderRow, sender_key
 from streams.log.kafka import Reader
+from tests.adapters.google_server import Google, running
 from tests.conftest import ROOT
 from tests.knot import Knot, txt
 
+ACME = ClientId("acme")
 FLEET = """
 [clients.acme]
 campaigns = ["welcome"]
@@ -54,7 +63,25 @@ def knot(needs: Callable[[str, str], None], tmp_path: Path) -> Iterator[Knot]:
     made.stop()
 
 
-async def observations(site: Site) -> list[DomainObserved]:
+@pytest.fixture
+def google() -> Iterator[Google]:
+    """Google, that tells of yesterday's mail."""
+    made, ready, end = Google({"firm.test": {datetime.now(UTC).date() - timedelta(days=1): 0.002}}), Event(), Event()
+
+    async def serve() -> None:
+        async with running(made):
+            ready.set()
+            await asyncio.to_thread(end.wait)
+
+    thread = Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert ready.wait(10)
+    yield made
+    end.set()
+    thread.join()
+
+
+async def told(site: Site) -> list[Fact]:
     """Return everything in dns-observations."""
     topic, reader, found = site.settings.topic(DNS_OBSERVATIONS), Reader(site.settings.connection), []
     try:
@@ -65,7 +92,23 @@ async def observations(site: Site) -> list[DomainObserved]:
                 found += [registry.fact_of(e.type, e.v, e.data) for e in envelopes]
     finally:
         await reader.close()
-    return [fact for fact in found if isinstance(fact, DomainObserved)]
+    return found
+
+
+async def observations(site: Site) -> list[DomainObserved]:
+    """Return what the DNS said."""
+    return [fact for fact in await told(site) if isinstance(fact, DomainObserved)]
+
+
+async def health_of(site: Site) -> str:
+    """Return the state of the domain as the fleet's journal has it."""
+    reader, partition = Reader(site.settings.connection), partition_of(ACME.encode(), FLEET_JOURNAL.partitions)
+    try:
+        folded = await fold_partition(site.settings, "fleet", partition, reader)
+    finally:
+        await reader.close()
+    row = dict(folded.rows.all()).get(sender_key("domain", ACME, "firm.test"))
+    return row.state if isinstance(row, SenderRow) else ""
 
 
 def quotas(site: Site) -> list[int]:
@@ -81,9 +124,16 @@ def wait(ready: Callable[[], bool], seconds: float, what: str) -> None:
         time.sleep(0.1)
 
 
-def test_a_declared_domain_is_watched_and_the_fleet_stage_reads_on(site: Site, knot: Knot, tmp_path: Path) -> None:
+def test_a_declared_domain_is_watched_and_the_fleet_stage_reads_on(
+    site: Site, knot: Knot, google: Google, tmp_path: Path
+) -> None:
+    secret = site.settings.secrets_folder / "google.json"
+    secret.write_text(google.service_account())
+    secret.chmod(0o600)
+    asked = {"POSTMASTER_CREDENTIALS": "file:google.json", "POSTMASTER_URL": google.url}
     site.stack = type(site.stack)(
-        {**site.environment, "DNS_RESOLVERS": str(knot.resolver()), "DNS_RDAP_URL": "off"}, site.folder / "logs"
+        {**site.environment, **asked, "DNS_RESOLVERS": str(knot.resolver()), "DNS_RDAP_URL": "off"},
+        site.folder / "logs",
     )
     site.stack.add("fleet", "fleet")
     (tmp_path / "fleet.toml").write_text(FLEET)
@@ -93,8 +143,11 @@ def test_a_declared_domain_is_watched_and_the_fleet_stage_reads_on(site: Site, k
     wait(lambda: len(asyncio.run(observations(site))) >= 2, 30, "both facts are published")
     own = next(fact for fact in asyncio.run(observations(site)) if fact.route == "own")
     assert (own.client, own.domain, own.resolver) == ("acme", "firm.test", str(knot.resolver()))
-    told = {finding.check: finding.verdict for finding in own.findings}
-    assert (told["spf"], told["dkim"], told["dmarc"]) == ("good", "missing", "good")
+    found = {finding.check: finding.verdict for finding in own.findings}
+    assert (found["spf"], found["dkim"], found["dmarc"]) == ("good", "missing", "good")
+    wait(lambda: any(isinstance(f, SpamRatesTold) for f in asyncio.run(told(site))), 20, "Google's word is published")
+    assert google.asked == ["firm.test"]
+    wait(lambda: asyncio.run(health_of(site)) == "watched", 20, "the fleet stage slows the domain down")
 
     watcher.process.send_signal(signal.SIGTERM)
     assert watcher.process.wait(10) == 0

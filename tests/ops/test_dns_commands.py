@@ -119,6 +119,20 @@ def test_what_dns_records_prints_makes_check_domain_content(knot: Knot, tmp_path
     assert "the DMARC record at _dmarc.firm.test stays as it is" in again.stdout
 
 
+def test_reports_go_to_the_mailbox_that_counts_them_and_a_foreign_one_must_agree(knot: Knot, tmp_path: Path) -> None:
+    box = 'dmarc_mailbox = { address = "dmarc@agency.test", host = "imap.agency.test", secret = "file:dmarc" }'
+    (tmp_path / "reports.toml").write_text(FLEET.replace("[clients.acme]\n", f"[clients.acme]\n{box}\n", 1))
+    asked = {"DNS_RESOLVERS": str(knot.resolver())}
+    first = mailfleet(tmp_path, "dns-records", "firm.test", "--fleet", "reports.toml", **asked).stdout.splitlines()
+    record = '_dmarc.firm.test. 3600 IN TXT "v=DMARC1; p=none; rua=mailto:dmarc@agency.test"'
+    agreed = 'firm.test._report._dmarc.agency.test. 3600 IN TXT "v=DMARC1"'
+    assert {record, agreed} <= set(first)
+    knot.change("firm.test", [*PRESENT, *INCLUDED, *txt("_dmarc", "v=DMARC1; p=reject; rua=mailto:x@firm.test")])
+    again = mailfleet(tmp_path, "dns-records", "firm.test", "--fleet", "reports.toml", **asked).stdout
+    assert "; firm.test: add mailto:dmarc@agency.test to rua= in the DMARC record at _dmarc.firm.test" in again
+    assert agreed in again
+
+
 def test_a_table_says_what_to_do_and_a_hanging_server_breaks_nothing(knot: Knot, tmp_path: Path) -> None:
     asked = ("--fleet", "fleet.toml", "--resolver", str(knot.resolver()))
     told = mailfleet(tmp_path, "check-domain", "firm.test", *asked)
