@@ -73,5 +73,8 @@ def _senseless(policy: Policy) -> Iterator[str]:
         yield ".warm_up: growth must be at least 1.0 and days_at_least at least 1"
     if policy.health.watched_share <= 0:
         yield ".health.watched_share must be above 0: a sender that may send nothing is out"
+    told = policy.reputation
+    if not 0 < told.gmail_spam_rate_watch <= told.gmail_spam_rate_out:
+        yield ".reputation: gmail_spam_rate_watch must be above 0 and at most gmail_spam_rate_out"
     if policy.rotation.rest_days > 3:
         yield ".rotation.rest_days must be at most 3"

@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 from imapclient import IMAPClient
 
-from adapters.reports.imap import Account
+from adapters.reports.imap import Account, Unreadable
 from adapters.reports.mime import MAX_BYTES
+from ops.commands.doctor import _reports
 from ops.embedded.postfix import EmbeddedDovecot
 from schemas import registry
 from schemas.entry import Entry, Seen
@@ -33,7 +34,7 @@ from schemas.registry import Fact
 from schemas.reports import ReportForged, ReportSeen, ReportUncorrelated
 from schemas.reputation import DmarcReported
 from schemas.topics import DELIVERY_INPUTS, FLEET_INPUTS, FLEET_JOURNAL, MAIL_POSITIONS
-from streams.agents.read_mail import GIVEN_UP, MailReader, Plan, accounts, watched_of
+from streams.agents.read_mail import GIVEN_UP, MailReader, Plan, accounts, report_accounts, watched_of
 from streams.log.kafka import Connection
 from streams.settings import Settings
 from tests.adapters.dmarc_samples import google, mail, record, zipped
@@ -390,10 +391,17 @@ async def test_the_mailbox_for_reports_is_read_in_its_folder(world: World) -> No
     address = MailboxAddress("dmarc@acme-mail.com")
     there = BounceMailbox(address, "127.0.0.1", "file:password", world.server.port, box, "file:ca.pem", folder="DMARC")
     world.declare(DomainDeclared(ACME, DomainName("acme-mail.com")))
-    world.declare(ClientDeclared(ACME, (), "x", Pace(), dmarc_mailbox=there))
+    client = ClientDeclared(ACME, (), "x", Pace(), dmarc_mailbox=there)
+    world.declare(client)
     await world.read_all(address, 1)
     assert len(world.log.facts(FLEET_INPUTS.name)) == 1
     assert world.reports() == []
+    (account,) = report_accounts([client])
+    settings = Settings(Connection("nowhere"), "", world.home, "doctor")
+    said = await asyncio.to_thread(_reports, settings, account)
+    assert said == "127.0.0.1 lets dmarc@acme-mail.com in; its folder DMARC can be read"
+    with pytest.raises(Unreadable, match=r"NONEXISTENT|doesn't exist"):
+        await asyncio.to_thread(_reports, settings, replace(account, folder="Gone"))
 
 
 def test_a_mailbox_that_is_read_anyway_is_not_read_twice_for_its_reports() -> None:

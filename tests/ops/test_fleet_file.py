@@ -327,6 +327,12 @@ def test_what_is_wrong_in_a_policy_is_named(tmp_path: Path) -> None:
     assert any("policy: Expected `bool`" in line for line in said)
 
 
+@pytest.mark.parametrize("rates", ["gmail_spam_rate_watch = 0.0", "gmail_spam_rate_watch = 0.004"])
+def test_a_spam_rate_that_would_slow_everybody_down_or_come_too_late_is_named(tmp_path: Path, rates: str) -> None:
+    said = wrong(tmp_path, ("\n[accounts.ses]", f"[policy.reputation]\n{rates}\n[accounts.ses]"))
+    assert any("gmail_spam_rate_watch must be above 0 and at most gmail_spam_rate_out" in line for line in said)
+
+
 # ── mail that comes back ─────────────────────────────────────────────────────────────────────────
 
 BOUNCES = (
