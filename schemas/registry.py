@@ -28,6 +28,8 @@ _CLASSES: tuple[type[Fact], ...] = (
     sending.CancelRequested,
     sending.CancelOrdered,
     sending.CancelNoted,
+    sending.CancelSweepBegan,
+    sending.CancelSweepEnded,
     sending.OutcomeReported,
     sending.SuppressionImported,
     sending.SendAdmitted,
