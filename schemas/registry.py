@@ -68,6 +68,7 @@ _CLASSES: tuple[type[Fact], ...] = (
     sending.LetterDied,
     reports.MtaLineSeen,
     reports.ReportSeen,
+    reports.ReportTaken,
     reports.ReportForged,
     reports.ReportUncorrelated,
     reports.SendComplained,
