@@ -78,6 +78,7 @@ for command in (
     sends.send,
     sends.status,
     sends.why,
+    sends.replies,
     fleet.stop,
     fleet.start,
     senders.pause,
