@@ -61,7 +61,8 @@ def cli() -> None:
     local state), MAILFLEET_PREFIX (before every topic name), KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_MECHANISM,
     KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD; for DNS checks DNS_RESOLVERS (address or address:port, ...; else the
     system's), DNS_RECEIVERS ("off": nobody is asked for recipients' MX), DNS_BLOCKLISTS (names), DNS_SPAMHAUS_KEY (a
-    secret), DNS_RDAP_URL (or "off"); for the door DOOR_HOST, DOOR_PORT and more (`mailfleet door --help`); for the
+    secret), DNS_RDAP_URL (or "off"); for the door DOOR_HOST, DOOR_PORT and more (`mailfleet door --help`); to pass
+    letters on FORWARD_SMTP (host:port), FORWARD_FROM, FORWARD_SECRET, FORWARD_USER, FORWARD_TLS, FORWARD_CA; for the
     archive ARCHIVE_URL and more (`mailfleet archive --help`). Without KAFKA_BROKERS, commands speak to the fleet that
     `mailfleet up` runs in this folder.
 

@@ -102,6 +102,7 @@ class _Client(msgspec.Struct, forbid_unknown_fields=True):
     unsubscribe_url: str = ""
     unsubscribe_from_all: bool = False
     unsubscribe_mailto: str = ""
+    forward_replies_to: str = ""
     bounce_mailbox: _BounceBox | None = None
     without_consent_in: tuple[str, ...] = ("US", "GB")
     pace: dict[str, Any] = {}
@@ -195,6 +196,7 @@ class _Reading:
         boxes = [*self._grouped(), *self._listed(path)]
         counts = Counter(box.mailbox.lower() for box in boxes)
         self.wrong += [f"mailbox {box} is declared {count} times" for box, count in counts.items() if count > 1]
+        self._check_forwarding(counts)
         facts += [self._mailbox(box, domains, routes) for box in boxes]
         return facts if self.wrong else [*facts, *declared_costs(facts, self._file.prices)]
 
@@ -211,6 +213,18 @@ class _Reading:
             for org, who in owners.items()
             if len(who) > 1 and len(names[org]) > 1
         ]
+
+    def _check_forwarding(self, boxes: Iterable[str]) -> None:
+        """Replies go to a person, not round in the fleet."""
+        ours = {*boxes, *(c.bounce_mailbox.address.lower() for c in self._file.clients.values() if c.bounce_mailbox)}
+        for name, client in self._file.clients.items():
+            address, where = client.forward_replies_to.lower(), f"client {name}, forward_replies_to"
+            if not address:
+                continue
+            self._address(where, address)
+            local, _, domain = address.rpartition("@")
+            if f"{local.partition('+')[0]}@{domain}" in ours:
+                self.wrong.append(f"{where}: {address} is a mailbox of the fleet, where it would be read as mail again")
 
     def _shares(self) -> None:
         shares: dict[str, float] = defaultdict(float)
@@ -255,6 +269,7 @@ class _Reading:
             unsubscribe_from_all=client.unsubscribe_from_all,
             bounce_mailbox=self._bounce_box(where, client.bounce_mailbox),
             unsubscribe_mailto=self._mailto(where, client),
+            forward_replies_to=client.forward_replies_to.lower(),
         )
 
     def _bounce_box(self, where: str, box: _BounceBox | None) -> BounceMailbox | None:

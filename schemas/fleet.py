@@ -55,6 +55,7 @@ class ClientDeclared(msgspec.Struct, frozen=True, omit_defaults=True):
     unsubscribe_from_all: bool = False  # whether who unsubscribes here hears from no client of the agency any more
     bounce_mailbox: BounceMailbox | None = None
     unsubscribe_mailto: str = ""  # who writes to it, with the token after a plus sign, is unsubscribed
+    forward_replies_to: str = ""  # the person whom letters of recipients are passed on to; "" = nobody
 
 
 class DomainDeclared(msgspec.Struct, frozen=True, omit_defaults=True):

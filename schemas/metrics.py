@@ -48,6 +48,11 @@ MAIL_READ = Counter(
     ["kind"],
 )
 MAIL_FORGED = Counter("mailfleet_mail_forged_total", "Messages read that carry a token which is not ours")
+REPLIES_FORWARDED = Counter(
+    "mailfleet_replies_forwarded_total",
+    "Letters of people passed on: forwarded, failed (nothing left) or in_doubt (never tried again)",
+    ["result"],
+)
 MAILBOXES_UNREADABLE = Gauge("mailfleet_mailboxes_unreadable", "Mailboxes that cannot be read: a person must look")
 MAIL_OLDEST_LOOK_SECONDS = Gauge(
     "mailfleet_mail_oldest_look_seconds", "Seconds since the mailbox that waits longest was read to its end"
@@ -101,6 +106,7 @@ METRICS = (
     DNS_FINDINGS,
     MAIL_READ,
     MAIL_FORGED,
+    REPLIES_FORWARDED,
     MAILBOXES_UNREADABLE,
     MAIL_OLDEST_LOOK_SECONDS,
     DOOR_EVENTS,

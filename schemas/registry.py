@@ -99,6 +99,7 @@ _CLASSES: tuple[type[Fact], ...] = (
     dns.DomainObserved,
     mail.MailboxRead,
     mail.MailboxUnreadable,
+    mail.RepliesForwarded,
     policy.PolicyApplied,
     health.SignCounted,
     health.HealthChanged,

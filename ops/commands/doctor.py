@@ -17,11 +17,13 @@ from rich.table import Column, Table
 from adapters.catalogue import PROVIDERS
 from adapters.dkim_sign import CannotSign, Signer
 from adapters.interface import RouteUnfit
+from adapters.mail.smtp_session import SmtpSession
 from adapters.secrets import SecretMissing, Secrets
 from ops.commands.settings import settings as settings_of
 from ops.fleet_plan import known
 from projections.migrate import scripts
-from schemas.fleet import MailboxDeclared, RouteDeclared
+from schemas.fleet import ClientDeclared, MailboxDeclared, RouteDeclared
+from streams.agents.forward_replies import account_of
 from streams.fleet.choose import call_of
 from streams.fleet.state import MailboxRow, RouteRow
 from streams.log.kafka import LogUnreachable
@@ -111,6 +113,16 @@ def _secrets(settings: Settings, boxes: list[MailboxDeclared]) -> str:
     return f"the secrets of {len(boxes)} mailboxes can be read"
 
 
+async def _forwarding(settings: Settings) -> str:
+    if not settings.forward.host:
+        raise SettingMissing("a client has forward_replies_to, but FORWARD_SMTP is not set: no letter is passed on")
+    session = SmtpSession(Secrets(settings.secrets_folder))
+    try:
+        return await session.check(account_of(settings.forward))
+    finally:
+        await session.close()
+
+
 def look(settings: Settings) -> list[Finding]:
     """Return all findings; each looks on even when another is bad."""
     found = [
@@ -128,6 +140,8 @@ def look(settings: Settings) -> list[Finding]:
         if isinstance(way, RouteDeclared):
             box = next((b for b in boxes if b.client == way.client and way.route in b.routes), None)
             found.append(_try(f"route {way.client}/{way.route}", partial(_route, settings, way, box)))
+    if any(isinstance(fact, ClientDeclared) and fact.active and fact.forward_replies_to for fact in fleet):
+        found.append(_try("forwarding", lambda: asyncio.run(_forwarding(settings))))
     if not boxes:
         found.append(Finding("fleet", False, "no mailbox is declared: run `mailfleet apply FLEET.toml`"))
     return found

@@ -27,14 +27,15 @@ from schemas.entry import Entry, Seen
 from schemas.envelope import to_wire
 from schemas.fleet import BounceMailbox, ClientDeclared, MailboxDeclared, Pace, RouteDeclared
 from schemas.ids import ClientId, MailboxAddress, RouteId
-from schemas.mail import MailboxRead, MailboxUnreadable
+from schemas.mail import MailboxRead, MailboxUnreadable, RepliesForwarded
 from schemas.metrics import MAIL_OLDEST_LOOK_SECONDS, MAILBOXES_UNREADABLE
 from schemas.registry import Fact
 from schemas.reports import ReportForged, ReportSeen, ReportUncorrelated
 from schemas.topics import DELIVERY_INPUTS, FLEET_JOURNAL, MAIL_POSITIONS
 from streams.agents.read_mail import GIVEN_UP, MailReader, Plan, accounts, watched_of
 from streams.log.kafka import Connection
-from streams.settings import Settings
+from streams.settings import ForwardSettings, Settings
+from tests.adapters.scripted_smtp import ScriptedSmtp
 from tests.agents.memory_log import MemoryLog, MemoryReader, MemoryWriter
 from tests.agents.scripted_imap import ScriptedImap, running
 from tests.agents.test_mail_reports import FOREIGN, TOKEN, dsn, reply
@@ -76,6 +77,7 @@ class World:
     log: MemoryLog = field(default_factory=MemoryLog)
     seq: int = 0
     said: list[str] = field(default_factory=list)
+    forward: ForwardSettings = field(default_factory=ForwardSettings)
 
     def boxes(self, count: int = 1) -> list[str]:
         """Return fresh mailboxes."""
@@ -121,7 +123,8 @@ class World:
 
     def reader(self, how: Plan = FEW) -> MailReader:
         """Return a new reader, as after a restart."""
-        settings = Settings(Connection("nowhere"), "", self.home, "mail-1", key_file=self.home / "fleet.key")
+        key = self.home / "fleet.key"
+        settings = Settings(Connection("nowhere"), "", self.home, "mail-1", key_file=key, forward=self.forward)
         return MailReader(settings, MemoryReader(self.log), MemoryWriter(self.log), how)
 
     @contextlib.asynccontextmanager
@@ -138,6 +141,10 @@ class World:
     def reports(self) -> list[ReportSeen | ReportForged | ReportUncorrelated]:
         """Return everything published to the delivery stage."""
         return self.log.facts(DELIVERY_INPUTS.name)  # type: ignore[return-value]  # nobody else writes there
+
+    def forwarded(self, box: str) -> list[RepliesForwarded]:
+        """Return what was put on record of the letters passed on."""
+        return [fact for fact in self.positions(box) if isinstance(fact, RepliesForwarded)]
 
     def count(self) -> int:
         """Return how many records were published."""
@@ -297,6 +304,33 @@ async def test_what_is_told_to_be_marked_or_moved_is_and_a_persons_letter_stays(
         assert client.search("ALL") == left[1]
         client.select_folder("INBOX", readonly=True)
         assert client.search("UNSEEN") == [2, 3]
+
+
+# ── passed on to a person ────────────────────────────────────────────────────────────────────────
+
+
+async def test_new_letters_of_people_are_passed_on_once_and_nothing_else_is(world: World) -> None:
+    (box,) = world.boxes()
+    smtp = ScriptedSmtp("none", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), {})
+    await smtp.start()
+    world.forward = ForwardSettings("127.0.0.1", smtp.port, "none", "desk@agency.test", "", "")
+    world.declare(ClientDeclared(ACME, (), "Street 1", Pace(), forward_replies_to="sales@acme.test"))
+    world.fleet(box)
+    world.deliver(box, dsn(message_id=f"<{TOKEN}@firm.test>"), reply(f"<{TOKEN}@firm.test>"), b"From: x@y.test\n\nhi\n")
+    with world.client(box) as client:
+        old = reply(f"<{TOKEN}@firm.test>", Message_ID="<old@example.test>")
+        client.append("INBOX", old, msg_time=datetime.now(UTC) - timedelta(days=3))
+    try:
+        for _ in range(2):
+            async with world.reading():
+                await world.until(lambda: world.read_to(box) == 4 and smtp.kept, "all is read, one letter passed on")
+                await world.until(lambda: not world.forwarded(box)[-1].open, "it is on record")
+        (kept,) = smtp.kept
+    finally:
+        await smtp.stop()
+    assert kept.recipients == ("sales@acme.test",)
+    assert reply(f"<{TOKEN}@firm.test>").replace(b"\n", b"\r\n") in kept.raw
+    assert b"555" not in str(world.log.records).encode(), "nothing of the letter is in Kafka"
 
 
 # ── odd mail ─────────────────────────────────────────────────────────────────────────────────────
