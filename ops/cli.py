@@ -63,7 +63,8 @@ def cli() -> None:
     KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD; for DNS checks DNS_RESOLVERS (address or address:port, ...; else the
     system's), DNS_RECEIVERS ("off": nobody is asked for recipients' MX), DNS_BLOCKLISTS (names), DNS_SPAMHAUS_KEY (a
     secret), DNS_RDAP_URL (or "off"); POSTMASTER_CREDENTIALS (a secret: Google is asked for spam rates); for the door
-    DOOR_HOST, DOOR_PORT and more (`mailfleet door --help`); for the archive ARCHIVE_URL and more (`mailfleet archive
+    DOOR_HOST, DOOR_PORT and more (`mailfleet door --help`); to pass letters on FORWARD_SMTP (host:port), FORWARD_FROM,
+    FORWARD_SECRET, FORWARD_USER, FORWARD_TLS, FORWARD_CA; for the archive ARCHIVE_URL and more (`mailfleet archive
     --help`). Without KAFKA_BROKERS, commands speak to the fleet that `mailfleet up` runs in this folder.
 
     Exit codes: 0 all well, 1 what was asked is not so or failed, 2 wrong usage, 78 a setting is missing,
@@ -79,6 +80,7 @@ for command in (
     sends.send,
     sends.status,
     sends.why,
+    sends.replies,
     fleet.stop,
     fleet.start,
     senders.pause,

@@ -103,6 +103,7 @@ class _Client(msgspec.Struct, forbid_unknown_fields=True):
     unsubscribe_url: str = ""
     unsubscribe_from_all: bool = False
     unsubscribe_mailto: str = ""
+    forward_replies_to: str = ""
     bounce_mailbox: _BounceBox | None = None
     dmarc_mailbox: _BounceBox | None = None
     without_consent_in: tuple[str, ...] = ("US", "GB")
@@ -197,6 +198,7 @@ class _Reading:
         boxes = [*self._grouped(), *self._listed(path)]
         counts = Counter(box.mailbox.lower() for box in boxes)
         self.wrong += [f"mailbox {box} is declared {count} times" for box, count in counts.items() if count > 1]
+        self._check_forwarding(counts)
         facts += [self._mailbox(box, domains, routes) for box in boxes]
         return facts if self.wrong else [*facts, *declared_costs(facts, self._file.prices)]
 
@@ -213,6 +215,18 @@ class _Reading:
             for org, who in owners.items()
             if len(who) > 1 and len(names[org]) > 1
         ]
+
+    def _check_forwarding(self, boxes: Iterable[str]) -> None:
+        """Replies go to a person, not round in the fleet."""
+        ours = {*boxes, *(c.bounce_mailbox.address.lower() for c in self._file.clients.values() if c.bounce_mailbox)}
+        for name, client in self._file.clients.items():
+            address, where = client.forward_replies_to.lower(), f"client {name}, forward_replies_to"
+            if not address:
+                continue
+            self._address(where, address)
+            local, _, domain = address.rpartition("@")
+            if f"{local.partition('+')[0]}@{domain}" in ours:
+                self.wrong.append(f"{where}: {address} is a mailbox of the fleet, where it would be read as mail again")
 
     def _shares(self) -> None:
         shares: dict[str, float] = defaultdict(float)
@@ -258,6 +272,7 @@ class _Reading:
             bounce_mailbox=self._bounce_box(f"{where}, bounce_mailbox", client.bounce_mailbox),
             unsubscribe_mailto=self._mailto(where, client),
             dmarc_mailbox=self._dmarc_box(f"{where}, dmarc_mailbox", client),
+            forward_replies_to=client.forward_replies_to.lower(),
         )
 
     def _dmarc_box(self, where: str, client: _Client) -> BounceMailbox | None:

@@ -71,14 +71,17 @@ def read_suppressions(path: Path, key: bytes, by: str) -> list[SuppressOrdered |
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         if not {"address", "recipient", "domain"} & set(reader.fieldnames or ()):
-            raise FleetFileWrong(f"{path}: a column address is missing (or recipient, or domain)")
+            raise FleetFileWrong(
+                f"{path}: a column address is missing (or recipient, or domain); the first line has the columns' names "
+                f"with commas between, it is {','.join(reader.fieldnames or ())!r}; nothing is ordered"
+            )
         for row in reader:
             try:
                 found.append(_order(row, key, by))
             except AddressInvalid as error:
                 wrong.append(f"{path} line {reader.line_num}: {error}")
     if wrong:
-        raise FleetFileWrong("\n".join(wrong))
+        raise FleetFileWrong("\n".join([*wrong, "nothing is ordered"]))
     return found
 
 

@@ -57,6 +57,7 @@ class ClientDeclared(msgspec.Struct, frozen=True, omit_defaults=True):
     bounce_mailbox: BounceMailbox | None = None
     unsubscribe_mailto: str = ""  # who writes to it, with the token after a plus sign, is unsubscribed
     dmarc_mailbox: BounceMailbox | None = None  # where the domains' DMARC records send their reports (rua)
+    forward_replies_to: str = ""  # the person whom letters of recipients are passed on to; "" = nobody
 
 
 class DomainDeclared(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -28,3 +28,16 @@ class MailboxUnreadable(msgspec.Struct, frozen=True):
     client: ClientId
     since: datetime
     what: str
+
+
+class RepliesForwarded(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which letters of a mailbox were passed on to a person, by their own names, never by their content.
+
+    `begun` are the last whose final dot may have been sent: none of them goes again. `open` are those whose end is
+    not known: in `begun` as well, it is in doubt; else nothing left.
+    """
+
+    mailbox: MailboxAddress
+    client: ClientId
+    begun: tuple[str, ...] = ()
+    open: tuple[str, ...] = ()

@@ -24,7 +24,11 @@ PARTITIONS = Gauge(
 INPUTS_BEHIND = Gauge("mailfleet_inputs_behind", "Input records of the held partitions that are not decided yet")
 HANDS_BUSY = Gauge("mailfleet_hands_busy", "Hands that are at work on an attempt")
 CLAIMS = Counter("mailfleet_claims_total", "Claims that hands asked for: yes, no or late", ["answer"])
-OUTCOMES = Counter("mailfleet_outcomes_total", "Outcomes as the adapters said them", ["provider", "outcome"])
+OUTCOMES = Counter(
+    "mailfleet_outcomes_total",
+    "Outcomes as the adapters said them: accepted, refused, not_sent or unknown",
+    ["provider", "outcome"],
+)
 SUBMIT_SECONDS = Histogram(
     "mailfleet_submit_seconds",
     "Seconds that an adapter took for one submission, its connection and the claim included",
@@ -49,6 +53,11 @@ MAIL_READ = Counter(
     ["kind"],
 )
 MAIL_FORGED = Counter("mailfleet_mail_forged_total", "Messages read that carry a token which is not ours")
+REPLIES_FORWARDED = Counter(
+    "mailfleet_replies_forwarded_total",
+    "Letters of people passed on: forwarded, failed (nothing left) or in_doubt (never tried again)",
+    ["result"],
+)
 MAILBOXES_UNREADABLE = Gauge("mailfleet_mailboxes_unreadable", "Mailboxes that cannot be read: a person must look")
 MAIL_OLDEST_LOOK_SECONDS = Gauge(
     "mailfleet_mail_oldest_look_seconds", "Seconds since the mailbox that waits longest was read to its end"
@@ -62,6 +71,11 @@ DOOR_REFUSED = Counter(
     "mailfleet_door_refused_total",
     "What the door did not take: path, signature, stale, topic, unreadable, token, too_large, too_slow, too_many ...",
     ["why"],
+)
+DOOR_HEARD_TIMESTAMP = Gauge(
+    "mailfleet_door_heard_timestamp_seconds",
+    "When a provider whose webhooks the door expects was last believed; at first when the door began to listen",
+    ["provider"],
 )
 MAILGUN_LOG_BEHIND_SECONDS = Gauge(
     "mailfleet_mailgun_log_behind_seconds",
@@ -98,10 +112,12 @@ METRICS = (
     POSTMASTER_POLLS,
     MAIL_READ,
     MAIL_FORGED,
+    REPLIES_FORWARDED,
     MAILBOXES_UNREADABLE,
     MAIL_OLDEST_LOOK_SECONDS,
     DOOR_EVENTS,
     DOOR_REFUSED,
+    DOOR_HEARD_TIMESTAMP,
     MAILGUN_LOG_BEHIND_SECONDS,
     TELEGRAM_CALLS,
     TELEGRAM_WAITS,

@@ -45,7 +45,8 @@ class ReportSeen(msgspec.Struct, frozen=True, omit_defaults=True):
     """What somebody outside says of one recipient of one mail. Keyed by the recipient.
 
     `token` carries our MAC (whoever reads a report checks it); without one, `recipient`, `mailbox` and `at` must find
-    the send. `event_id` is the reporter's own name of this report: the same one again changes nothing.
+    the send. `event_id` is the reporter's own name of this report: the same one again changes nothing. `letter_id` is
+    the name of what a message says of one recipient, wherever it lies and whenever it is read; "" when it has none.
     """
 
     kind: ReportKind
@@ -62,7 +63,15 @@ class ReportSeen(msgspec.Struct, frozen=True, omit_defaults=True):
     reported_by: str = ""  # the provider whose own system reports, as routes name it ("zoho"); "" = not known
     action: str = ""  # of a DSN: failed | delayed | ...; of a complaint: its feedback type
     reply: Reply | None = None
-    letter: Letter | None = None
+    letter: Letter | None = None  # where a message that was read lies
+    letter_id: str = ""
+
+
+class ReportTaken(msgspec.Struct, frozen=True):
+    """What a message says of a recipient was decided: the same message again, wherever it lies, changes nothing."""
+
+    recipient: Recipient  # as sends have it in `recipient_loose`
+    letter_id: str
 
 
 class ReportForged(msgspec.Struct, frozen=True, omit_defaults=True):

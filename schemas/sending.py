@@ -310,11 +310,12 @@ class CancelRequested(msgspec.Struct, frozen=True, omit_defaults=True):
     by: str = "upstream"
 
 
-class CancelOrdered(msgspec.Struct, frozen=True):
+class CancelOrdered(msgspec.Struct, frozen=True, omit_defaults=True):
     """The fleet stage passes a cancel to the recipient's partition, which alone can decide it."""
 
     ref: SendRef
     by: str
+    sweep: int = 0  # of a cancel that goes in steps: its number
 
 
 class SuppressionImported(msgspec.Struct, frozen=True):
@@ -533,10 +534,11 @@ class RecipientSuppressed(msgspec.Struct, frozen=True, omit_defaults=True):
 # ── decided by the fleet stage about sends ───────────────────────────────────────────────────────
 
 
-class SendQueued(msgspec.Struct, frozen=True):
+class SendQueued(msgspec.Struct, frozen=True, omit_defaults=True):
     """The send waits in its client's backlog."""
 
     request: SendRequested
+    sweep: int = 0  # the newest cancel in steps that it came after, while some are under way
 
 
 class Release(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -594,6 +596,28 @@ class CancelNoted(msgspec.Struct, frozen=True):
     client: ClientId
     send_id: SendId
     by: str
+
+
+class CancelSweepBegan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A cancel means more sends than one entry should hold: it goes in steps, and what it is about waits for its end.
+
+    Sweeps of a client are numbered from 1. The same cancel again, while it is under way, begins anew.
+    """
+
+    client: ClientId
+    number: int
+    by: str
+    campaign: CampaignId = CampaignId("")
+    thread_id: str = ""  # instead of a campaign
+
+
+class CancelSweepEnded(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Every send that waited when the sweep began has been passed on."""
+
+    client: ClientId
+    number: int
+    campaign: CampaignId = CampaignId("")
+    thread_id: str = ""
 
 
 # ── what the stages see that is no Kafka record ──────────────────────────────────────────────────

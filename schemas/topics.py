@@ -210,13 +210,13 @@ DNS_OBSERVATIONS = Topic(
 )
 MAIL_POSITIONS = Topic(
     "mail-positions",
-    "How far each mailbox is read, and which cannot be read: the last word of each stays.",
+    "How far each mailbox is read, which cannot be read, what was passed on: the last word of each stays.",
     key="mailbox",
     partitions=OBSERVATION_PARTITIONS,
     retention_ms=None,
     writers=("mail reader",),
     readers=("mail reader", "projector"),
-    facts=("mailbox.read", "mailbox.unreadable"),
+    facts=("mailbox.read", "mailbox.unreadable", "replies.forwarded"),
     compacted=True,
     segment_ms=DAY_MS,
 )

@@ -69,6 +69,18 @@ class PageSettings(msgspec.Struct, frozen=True):
     names: tuple[str, ...] = ()  # beside localhost and addresses: what a proxy before it passes on as Host
 
 
+class ForwardSettings(msgspec.Struct, frozen=True):
+    """The operator's own SMTP account, over which letters are passed on to people. Without a host there is none."""
+
+    host: str = ""
+    port: int = 587
+    tls: Literal["starttls", "implicit", "none"] = "starttls"
+    sender: str = ""
+    username: str = ""
+    secret_ref: str = ""
+    ca_ref: str = ""  # a PEM file of certificates to trust beside the system's
+
+
 class ArchiveSettings(msgspec.Struct, frozen=True):
     """Where the archive is and who may open it."""
 
@@ -101,6 +113,7 @@ class Settings(msgspec.Struct, frozen=True):
     telegram: TelegramSettings = TelegramSettings()
     page: PageSettings = PageSettings()
     archive: ArchiveSettings = ArchiveSettings()
+    forward: ForwardSettings = ForwardSettings()
 
     @property
     def secrets_folder(self) -> Path:
@@ -221,6 +234,27 @@ def _archive_from(environ: Mapping[str, str]) -> ArchiveSettings:
     )
 
 
+def _forward_from(environ: Mapping[str, str]) -> ForwardSettings:
+    """FORWARD_SMTP is host or host:port. Raises SettingMissing."""
+    host, _, port = environ.get("FORWARD_SMTP", "").partition(":")
+    tls, sender = environ.get("FORWARD_TLS", "starttls"), environ.get("FORWARD_FROM", "")
+    if not host:
+        return ForwardSettings()
+    if not (port or "587").isdecimal() or tls not in ("starttls", "implicit", "none"):
+        raise SettingMissing("FORWARD_SMTP is host or host:port, FORWARD_TLS is starttls, implicit or none")
+    if "@" not in sender or not sender.isascii():
+        raise SettingMissing("FORWARD_FROM is not set: the address that letters are passed on from, of your own")
+    return ForwardSettings(
+        host=host,
+        port=int(port or "587"),
+        tls=tls,  # type: ignore[arg-type]  # checked above
+        sender=sender,
+        username=environ.get("FORWARD_USER", sender),
+        secret_ref=environ.get("FORWARD_SECRET", ""),
+        ca_ref=environ.get("FORWARD_CA", ""),
+    )
+
+
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings. Raises SettingMissing."""
     brokers = environ.get("KAFKA_BROKERS")
@@ -245,4 +279,5 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         telegram=telegram_from(environ),
         page=page_from(environ),
         archive=_archive_from(environ),
+        forward=_forward_from(environ),
     )

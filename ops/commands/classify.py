@@ -37,16 +37,20 @@ def classify(files: tuple[Path, ...], as_json: bool, labels: Path | None, part: 
         _show_figures(figures, as_json)
         sys.exit(0 if figures.good else 1)
     found = (one for path in files for one in classified(path))
-    if as_json:
-        for one in found:
-            sys.stdout.write(msgspec.json.encode(one).decode() + "\n")
-        return
     table = Table()
     for name in COLUMNS:
         table.add_column(name, overflow="fold")
+    empty = True
     for one in found:
-        table.add_row(*_row(one))
-    out.print(table)
+        empty = False
+        if as_json:
+            sys.stdout.write(msgspec.json.encode(one).decode() + "\n")
+        else:
+            table.add_row(*_row(one))
+    if empty:
+        raise click.ClickException("there is no message in what was named")
+    if not as_json:
+        out.print(table)
 
 
 def _row(one: Classified) -> list[str]:

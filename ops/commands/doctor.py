@@ -18,13 +18,15 @@ from rich.table import Column, Table
 from adapters.catalogue import PROVIDERS
 from adapters.dkim_sign import CannotSign, Signer
 from adapters.interface import RouteUnfit
+from adapters.mail.smtp_session import SmtpSession
 from adapters.postmaster import PostmasterSilent
 from adapters.reports.imap import Account, Inbox, Trust, Unreadable
 from adapters.secrets import SecretMissing, Secrets
 from ops.commands.settings import settings as settings_of
 from ops.fleet_plan import known
 from projections.migrate import scripts
-from schemas.fleet import DomainDeclared, MailboxDeclared, RouteDeclared
+from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
+from streams.agents.forward_replies import account_of
 from streams.agents.poll_postmaster import days_asked, postmaster_of
 from streams.agents.read_mail import report_accounts
 from streams.fleet.choose import call_of
@@ -154,6 +156,16 @@ def _reports(settings: Settings, account: Account) -> str:
     return f"{account.host} lets {account.mailbox} in; its folder {account.folder} can be read"
 
 
+async def _forwarding(settings: Settings) -> str:
+    if not settings.forward.host:
+        raise SettingMissing("a client has forward_replies_to, but FORWARD_SMTP is not set: no letter is passed on")
+    session = SmtpSession(Secrets(settings.secrets_folder))
+    try:
+        return await session.check(account_of(settings.forward))
+    finally:
+        await session.close()
+
+
 def look(settings: Settings) -> list[Finding]:
     """Return all findings; each looks on even when another is bad."""
     found = [
@@ -176,6 +188,8 @@ def look(settings: Settings) -> list[Finding]:
         found.append(_try("Gmail spam rates", partial(_gmail, settings, domains)))
     for account in report_accounts(fleet):
         found.append(_try(f"reports in {account.mailbox}", partial(_reports, settings, account)))
+    if any(isinstance(fact, ClientDeclared) and fact.active and fact.forward_replies_to for fact in fleet):
+        found.append(_try("forwarding", lambda: asyncio.run(_forwarding(settings))))
     if not boxes:
         found.append(Finding("fleet", False, "no mailbox is declared: run `mailfleet apply FLEET.toml`"))
     return found

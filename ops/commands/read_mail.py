@@ -33,10 +33,15 @@ def read_mail(files: tuple[Path, ...], mailbox: str, dry_run: bool, as_json: boo
     to, or the one that --mailbox names. Nothing is sent; what the messages mean is what `mailfleet classify` says.
     """
     given = settings()
+    mailbox = mailbox.lower()
     with Progress(console=errors, transient=True) as progress:
         reading = progress.add_task("reading", total=None)
         boxes = mailboxes_of(asyncio.run(known(given)))
-        found = read_saved(files, boxes, given.fleet_key(), mailbox.lower(), lambda: progress.advance(reading))
+        if mailbox and mailbox not in boxes:
+            raise click.BadParameter(f"no mailbox {mailbox} is declared; nothing is published", param_hint="--mailbox")
+        found = read_saved(files, boxes, given.fleet_key(), mailbox, lambda: progress.advance(reading))
+        if not found:
+            raise click.ClickException("there is no message in what was named")
         progress.update(reading, total=len(found), completed=len(found))
         if not dry_run:
             publishing = progress.add_task("publishing", total=len(found))

@@ -1,4 +1,4 @@
-"""Commands about sends: send, status, why, dead-letters."""
+"""Commands about sends: send, status, why, replies, dead-letters."""
 
 import asyncio
 import sys
@@ -193,8 +193,15 @@ def _table(title: str, rows: list[dict[str, Any]]) -> None:
     for column, value in rows[0].items():
         table.add_column(column, justify="right" if isinstance(value, int) else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(as_text(value) for value in row.values()))
+        table.add_row(*(_shown(column, value) for column, value in row.items()))
     out.print(table)
+
+
+def _shown(column: str, value: object) -> str:
+    """A UID is looked for as it is, without separators; no client is all clients."""
+    if column == "client" and value == "":
+        return "(all)"
+    return str(value) if column == "uid" else as_text(value)
 
 
 # ── why ──────────────────────────────────────────────────────────────────────────────────────────
@@ -220,9 +227,12 @@ def why(name: str, as_json: bool) -> None:
             elif rows or (title == "attempts" and found["send"]):
                 _facts(title, rows)
     else:
-        errors.print(
-            f"nothing is known of {name}; was the request published, and is the projector running?", style="red"
+        hint = (
+            f"if it is a recipient, `mailfleet export {name}` prints what is held: no table has an address"
+            if "@" in name
+            else "was the request published, and is the projector running?"
         )
+        errors.print(f"nothing is known of {name}; {hint}", style="red", soft_wrap=True)
     sys.exit(0 if any(found.values()) else 1)
 
 
@@ -240,8 +250,48 @@ def _facts(title: str, rows: list[dict[str, Any]]) -> None:
     table = Table(title=title, title_justify="left", show_header=False)
     for column, value in rows[0].items():
         if value not in (None, "", []):
-            table.add_row(column, as_text(", ".join(value) if isinstance(value, list) else value))
+            table.add_row(column, _shown(column, ", ".join(value) if isinstance(value, list) else value))
     out.print(table)
+
+
+# ── replies ──────────────────────────────────────────────────────────────────────────────────────
+
+_REPLIES = (
+    """
+select replied_at, client || '/' || send_id, mailbox, folder, uid, message_id from replies
+where kind = 'reply' and (%s = '' or client = %s) and replied_at > now() - make_interval(days => %s)
+order by replied_at desc, client, send_id limit 1000
+""",
+    *("at", "send", "mailbox", "folder", "uid", "message id"),
+)
+_UNCORRELATED = (
+    """
+select seen_at, kind, why, client, mailbox, folder, uid from stray_reports
+where what = 'uncorrelated' and (%s = '' or client = %s) and seen_at > now() - make_interval(days => %s)
+order by seen_at desc, mailbox, uid limit 1000
+""",
+    *("at", "kind", "why", "client", "mailbox", "folder", "uid"),
+)
+
+
+@click.command()
+@click.option("--client", default="", help="Of this client alone.")
+@click.option("--days", default=7, show_default=True, help="How far back; at most 1,000 are shown.")
+@click.option("--uncorrelated", is_flag=True, help="Instead: reports of whatever kind that belong to no send we know.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def replies(client: str, days: int, uncorrelated: bool, as_json: bool) -> None:
+    """List the letters of people who wrote back, the newest first: where each lies. Never its text.
+
+    Open the mailbox with any mail program and look for the Message-ID, or over IMAP for the UID. Nothing is marked as
+    read here.
+    """
+    sql, *columns = _UNCORRELATED if uncorrelated else _REPLIES
+    with psycopg.connect(settings().database_url) as connection:
+        found = _rows(connection, sql, *columns, values=(client, client, days))
+    if as_json:
+        sys.stdout.write(orjson.dumps(found).decode() + "\n")
+    else:
+        _table("uncorrelated" if uncorrelated else "replies", found)
 
 
 # ── dead letters ─────────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,7 @@ import getpass
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from ops.suppressions import (
     suppression_of,
     take_back,
 )
+from schemas.fleet import ClientDeclared
 from schemas.ids import ClientId
 from schemas.registry import data_of
 from schemas.reports import DomainSuppressOrdered, UnsuppressOrdered
@@ -69,9 +70,10 @@ def suppress(who: tuple[str, ...], from_provider: str | None, client: str, reaso
         _take_over(from_provider, by, as_json)
         return
     key = settings().fleet_key()
+    _declared([client])
     orders = _valid([lambda w=w: suppression_of(w, ClientId(client), "manual", reason, by, key) for w in who])
     asyncio.run(publish(settings(), orders, by))
-    _tell(orders, as_json, f"{len(orders)} suppressions ordered")
+    _tell(orders, as_json, f"{_many(len(orders))} ordered")
 
 
 def _take_over(route: str, by: str, as_json: bool) -> None:
@@ -88,7 +90,7 @@ def _take_over(route: str, by: str, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(orjson.dumps({"ordered": len(orders), "no addresses": passed_over}).decode() + "\n")
     else:
-        out.print(f"{len(orders)} suppressions ordered; {passed_over} lines were no addresses", highlight=False)
+        out.print(f"{_many(len(orders))} ordered; {passed_over} lines were no addresses", highlight=False)
 
 
 def _publish(orders: Sequence[Order], by: str) -> None:
@@ -111,6 +113,7 @@ def unsuppress(who: str, client: str, reason: str, by: str, as_json: bool) -> No
 
     Complaints and unsubscribes are never taken back. Exit code 1 when it is refused, with the reason.
     """
+    _declared([client])
     if who.startswith("@"):
         (order,) = _valid([lambda: DomainSuppressOrdered(domain_in(who), ClientId(client), False, reason, by)])
         asyncio.run(publish(settings(), [order], by))
@@ -125,16 +128,34 @@ def unsuppress(who: str, client: str, reason: str, by: str, as_json: bool) -> No
     elif refused is None:
         errors.print("it is ordered, but the delivery stage has not answered; is a worker running?", style="yellow")
     else:
-        out.print(f"refused: {refused}" if refused else "taken back: mail is allowed again", highlight=False)
+        scope = f"for {client}" if client else "for all clients"
+        out.print(f"refused: {refused}" if refused else f"taken back {scope}: mail is allowed again", highlight=False)
     sys.exit(1 if answer != "taken back" else 0)
 
 
-def _valid(makers: list[Any]) -> list[Any]:
+def _valid(makers: list[Any], done: str = "ordered") -> list[Any]:
     """Make all orders, or none: an address that is none ends the command."""
     try:
         return [make() for make in makers]
     except AddressInvalid as error:
-        raise click.BadParameter(f"{error}; nothing is ordered") from error
+        raise click.BadParameter(f"{error}; nothing is {done}") from error
+
+
+def _declared(clients: Iterable[str]) -> None:
+    """End the command for a client that nobody declared: such an order would hold for no mail at all."""
+    named = {name for name in clients if name}
+    if not named:
+        return
+    names = sorted(fact.client for fact in asyncio.run(known(settings())) if isinstance(fact, ClientDeclared))
+    wrong = sorted(named - set(names))
+    if wrong:
+        raise click.BadParameter(
+            f"no client {', '.join(wrong)} is declared (declared: {', '.join(names) or 'none'}); nothing is ordered"
+        )
+
+
+def _many(count: int) -> str:
+    return "1 suppression" if count == 1 else f"{count:,} suppressions"
 
 
 def _tell(orders: list[Order], as_json: bool, sentence: str) -> None:
@@ -163,11 +184,12 @@ def import_list(file: Path, by: str, as_json: bool) -> None:
     they are, any other is a manual one. What `suppressions export` writes can be read. Again is safe.
     """
     orders = read_suppressions(file, settings().fleet_key(), by)
+    _declared(order.client for order in orders)
     _publish(orders, by)
     if as_json:
         sys.stdout.write(orjson.dumps({"ordered": len(orders)}).decode() + "\n")
     else:
-        out.print(f"{len(orders)} suppressions ordered")
+        out.print(f"{_many(len(orders))} ordered", highlight=False)
 
 
 @suppressions.command("export")
@@ -191,7 +213,7 @@ def export_list(file: Path | None, as_json: bool) -> None:
         sys.stdout.write(text)
     else:
         file.write_text(text, "utf-8", newline="")
-        errors.print(f"{len(rows)} suppressions written")
+        errors.print(f"{_many(len(rows))} written", highlight=False)
 
 
 # ── one person ───────────────────────────────────────────────────────────────────────────────────
@@ -243,7 +265,7 @@ def export_person(address: str, output: Path | None, _as_json: bool) -> None:
     Requests with their texts as long as they are kept, every decided fact of both journals, and the rows in
     Postgres; for all spellings of the address (plus-tags, dots at Gmail). Exit code 1 when nothing is held.
     """
-    _valid([lambda: recipients_of(address, settings().fleet_key())])
+    _valid([lambda: recipients_of(address, settings().fleet_key())], "read")
     with Progress(console=errors, transient=True) as progress:
         task = progress.add_task("reading", total=None)
         found = asyncio.run(everything(settings(), address, lambda what: progress.update(task, description=what)))

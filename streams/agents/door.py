@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from adapters.reports import mailgun_events, mailgun_webhook, ses_events, sns
 from adapters.reports.provider_event import NotAnEvent, Told
 from adapters.secrets import SecretMissing, Secrets
-from schemas.metrics import DOOR_EVENTS, DOOR_REFUSED
+from schemas.metrics import DOOR_EVENTS, DOOR_HEARD_TIMESTAMP, DOOR_REFUSED
 from schemas.reports import ReportSeen
 from schemas.topics import DELIVERY_INPUTS
 from streams.agents import unsubscribe_page as page
@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 MAX_AGE = timedelta(hours=24)
 """Of a signature of Mailgun's, which tries for 8 hours and may not sign anew."""
 LOOK_S = 5.0
+MISMATCHES = ("signature", "stale", "topic", "unreadable")
+"""Why what came by the secret path is not believed: a key or a topic that does not fit, rather than a stranger."""
+PROVIDERS = {"mailgun": "mailgun", "sns": "ses"}
+"""Whose events come by which webhook, as routes name it."""
 _PATH = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _ARN = re.compile(r"arn:aws(-cn|-us-gov)?:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}")
 
@@ -96,7 +100,20 @@ class Door:
             await self._server.start(host, port)
         except OSError as error:
             raise SettingMissing(f"the door cannot listen on DOOR_HOST {host}, DOOR_PORT {port}: {error}") from error
+        self._measure_from_the_start()
         log.info("the door listens on %s port %s", host, self.port)
+
+    def _measure_from_the_start(self) -> None:
+        """A counter that first appears at 50 has not grown, for Prometheus; whose events are expected is known now."""
+        for why in MISMATCHES:
+            DOOR_REFUSED.labels(why)
+        given = self._settings.door
+        for source, expected in (("mailgun", given.mailgun_keys), ("sns", given.sns_topics)):
+            if expected:
+                self._heard(source)
+
+    def _heard(self, source: str) -> None:
+        DOOR_HEARD_TIMESTAMP.labels(PROVIDERS[source]).set(self._now().timestamp())
 
     async def _look(self) -> None:
         """Follow whether Kafka answers, at a pace of our own: a question at the door costs nothing."""
@@ -141,6 +158,7 @@ class Door:
 
     async def _publish(self, source: str, told: Told) -> None:
         """Publish what was told. Raises AppendUncertain."""
+        self._heard(source)
         for event in told.events:
             result = await self._publisher.event(event, "webhook")
             DOOR_EVENTS.labels(source, told.name, result).inc()

@@ -175,7 +175,7 @@ class Hands:
                 with HANDS_BUSY.track_inprogress():
                     outcome = await self._attempt(partition, fact, hand)
             if outcome is not None:
-                OUTCOMES.labels(call.provider, type(outcome).__name__).inc()
+                OUTCOMES.labels(call.provider, str(type(outcome).__struct_config__.tag)).inc()
                 await self._tell(partition, fact, hand, outcome)
         finally:
             self._alive.discard(hand)

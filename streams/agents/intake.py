@@ -221,6 +221,7 @@ class Intake:
 
     async def run(self) -> None:
         """Read until stopped; begin anew at the last commit after any trouble with Kafka."""
+        REQUESTS.labels("dead_letter")  # from 0 on: one that first appears at 1 has not grown, for Prometheus
         while not self._stopping.is_set():
             try:
                 await self._session()

@@ -3,6 +3,7 @@
 Addresses become keyed hashes here; neither subject nor text of a letter goes on.
 """
 
+import hashlib
 import logging
 import re
 from collections.abc import Mapping
@@ -38,6 +39,7 @@ BOUNCES = "b"
 _TO = ("delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "apparently-to", "to", "cc")
 _PLUS = re.compile(r"(?<![\w.+-])([\w.-]{1,60})\+([a-z2-7]{39})@([\w.-]{1,253})", re.IGNORECASE)
 _ID = re.compile(r"<([a-z2-7]{39})@([\w.-]{1,253})>", re.IGNORECASE)
+_NAMED = re.compile(r"<[^<>\s]{3,}>")
 _MACHINE = re.compile(r"mailer-?daemon|postmaster|no-?reply|do-?not-?reply|bounce", re.IGNORECASE)
 ODD = (ArithmeticError, LookupError, ValueError, TypeError, AttributeError, RecursionError)
 PROVIDERS = ("zoho", "ses", "mailgun")
@@ -68,11 +70,11 @@ def reports_in(raw: bytes, place: Place, fleet_key: bytes) -> list[Found]:
     """Return what a message says of each recipient; a message that ends its reading is a report of nobody."""
     try:
         if looks_like_report(raw):  # whoever counts those looks before; here it must not become a bounce
-            return [_stray("unknown", place, 0, "a DMARC report: `mailfleet read-dmarc` counts it", "")]
+            return [_stray("unknown", place, 0, "a DMARC report: `mailfleet read-dmarc` counts it")]
         return _reports(cut(read(raw)), raw, place, fleet_key)
     except ODD as error:  # the readers bear all that was ever tried on them; the messages behind must not wait
         log.error("%s: a message could not be understood: %s", place.event, type(error).__name__)
-        return [_stray("unknown", place, 0, f"the message could not be understood ({type(error).__name__})", "")]
+        return [_stray("unknown", place, 0, f"the message could not be understood ({type(error).__name__})")]
 
 
 def is_for_a_person(fact: AnyReport) -> bool:
@@ -82,12 +84,12 @@ def is_for_a_person(fact: AnyReport) -> bool:
 
 def not_taken(place: Place, why: str) -> Found:
     """Return what is recorded of a DMARC report that cannot be counted."""
-    return _stray("unknown", place, 0, f"a DMARC report that does not count: {why}", "")
+    return _stray("unknown", place, 0, f"a DMARC report that does not count: {why}")
 
 
 def not_given(place: Place) -> Found:
     """Return what is recorded of a message that its server does not give, however often it is asked."""
-    return _stray("unknown", place, 0, "the server does not give this message", "")
+    return _stray("unknown", place, 0, "the server does not give this message")
 
 
 def _reports(report: Report, raw: bytes, place: Place, fleet_key: bytes) -> list[Found]:
@@ -128,11 +130,13 @@ def _report(
     kind: StrayKind, finding: Finding, token: str, report: Report, place: Place, index: int, fleet_key: bytes
 ) -> Found:
     who, who_loosely = recipients_named(finding.recipient, fleet_key)
-    message_id = _message_id(report)
+    letter = _letter(place, _message_id(report))
+    name = _name(report, index)
     if kind == "unknown":
-        return _stray(kind, place, index, "the message says nothing that is known", message_id)
+        return _stray(kind, place, index, "the message says nothing that is known", letter, name)
     if not token and not who:
-        return _stray(kind, place, index, "the message names neither a send of ours nor a recipient", message_id)
+        why = "the message names neither a send of ours nor a recipient"
+        return _stray(kind, place, index, why, letter, name)
     fact = ReportSeen(
         kind=kind,
         source="bounce_mail",
@@ -146,7 +150,8 @@ def _report(
         reported_by=_reporter(finding),
         action=finding.action,
         reply=_reply(kind, finding),
-        letter=_letter(place, message_id) if kind == "reply" else None,
+        letter=letter if kind == "reply" else _letter(place, ""),  # only a person's is looked for by its Message-ID
+        letter_id=name,
     )
     return Found(key_in(token) if token else delivery_key(who), fact)
 
@@ -162,16 +167,30 @@ def _reporter(finding: Finding) -> str:
     return named if named in PROVIDERS else ""
 
 
-def _stray(kind: StrayKind, place: Place, index: int, why: str, message_id: str) -> Found:
-    event = _event(place, index)
-    letter = _letter(place, message_id)
-    fact = ReportUncorrelated(kind, "bounce_mail", event, place.at, why, place.client, place.mailbox, letter)
+def _stray(kind: StrayKind, place: Place, index: int, why: str, letter: Letter | None = None, name: str = "") -> Found:
+    """A message with a name of its own is one report of nobody, however often and wherever it is read."""
+    event = f"letter/{name}" if name else _event(place, index)
+    lies = letter or _letter(place, "")
+    fact = ReportUncorrelated(kind, "bounce_mail", event, place.at, why, place.client, place.mailbox, lies)
     return Found(key_of_nobody(event), fact)
 
 
 def _message_id(report: Report) -> str:
     found = (report.letter.headers.get("message-id") or [""])[0]
     return "".join(c for c in found[:400] if c.isprintable())
+
+
+def _name(report: Report, index: int) -> str:
+    """Return what names a finding of this message in every mailbox, folder and UIDVALIDITY, "" when nothing does.
+
+    Some servers bounce under the Message-ID of the mail that they bounce, some programs give all they write the same:
+    an id of ours names no other message, and the date is part of the name.
+    """
+    message_id = _message_id(report).strip()
+    if not _NAMED.fullmatch(message_id) or _ID.fullmatch(message_id):
+        return ""
+    written = report.letter.header("date")
+    return f"{hashlib.sha256(f'{message_id} {written}'.encode()).hexdigest()[:32]}/{index}"
 
 
 def _letter(place: Place, message_id: str) -> Letter:

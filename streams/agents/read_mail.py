@@ -27,13 +27,14 @@ from schemas.envelope import Unreadable as RecordUnreadable
 from schemas.envelope import from_wire, to_wire
 from schemas.fleet import BounceMailbox, ClientDeclared, MailboxDeclared, RouteDeclared
 from schemas.ids import ClientId, MailboxAddress
-from schemas.mail import MailboxRead, MailboxUnreadable
+from schemas.mail import MailboxRead, MailboxUnreadable, RepliesForwarded
 from schemas.metrics import MAIL_FORGED, MAIL_OLDEST_LOOK_SECONDS, MAIL_READ, MAILBOXES_UNREADABLE
 from schemas.registry import Fact
-from schemas.reports import ReportForged
+from schemas.reports import ReportForged, ReportSeen
 from schemas.topics import DELIVERY_INPUTS, FLEET_INPUTS, FLEET_JOURNAL, MAIL_POSITIONS, Topic, partition_of
 from streams.agents.declared import Declarations
 from streams.agents.dmarc_reports import Domains, domains, facts_in
+from streams.agents.forward_replies import LATEST, Forwarder
 from streams.agents.mail_reports import ODD, Found, Place, is_for_a_person, not_given, not_taken, reports_in
 from streams.agents.side_by_side import side_by_side
 from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Writer
@@ -67,6 +68,7 @@ class Plan:
     watch_s: float = 30.0  # of IDLE before a look: the longest that mail goes unheard
     call_s: float = 180.0  # for one step at a server, however slowly it drips
     retry_s: float = 60.0
+    forward_again_s: float = 300.0
     longest_wait_s: float = 1_800.0
 
 
@@ -190,6 +192,10 @@ class MailReader:
         self._lines = asyncio.Semaphore(plan.connections)
         self._lines_of: dict[str, asyncio.Semaphore] = {}
         self._threads = ThreadPoolExecutor(plan.connections + 1, thread_name_prefix="mail")
+        self._forward_to: dict[ClientId, str] = {}
+        self._forwarder: Forwarder | None = None
+        if settings.forward.host:
+            self._forwarder = Forwarder(settings.forward, self._secrets, self._tell_forwarded, plan.forward_again_s)
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -199,7 +205,8 @@ class MailReader:
     async def run(self) -> None:
         """Read until stopped. Raises JournalBroken."""
         try:
-            await side_by_side(self._work(), self._stopping.wait())
+            passing_on = [] if self._forwarder is None else [self._forwarder.run()]
+            await side_by_side(self._work(), *passing_on, self._stopping.wait())
         finally:
             await self._end(self._tasks.values())
             self._threads.shutdown(wait=False)
@@ -215,11 +222,20 @@ class MailReader:
                     remembered = True
                 await self._declared.refresh()
                 self._domains = domains(self._declared.held.values())
+                self._forward_to = self._whom()
                 await self._follow(accounts(self._declared.held.values()))
-            except LogUnreachable as error:
+            except (LogUnreachable, AppendUncertain) as error:
                 log.warning("the mail reader tries again in %s s: %s", self._plan.declared_s, error)
             self._measure()
             await self._a_while()
+
+    def _whom(self) -> dict[ClientId, str]:
+        """Return to whom each client's letters are passed on."""
+        clients = [f for f in self._declared.held.values() if isinstance(f, ClientDeclared) and f.active]
+        found = {client.client: client.forward_replies_to for client in clients if client.forward_replies_to}
+        if found and self._forwarder is None and found != self._forward_to:
+            log.error("letters for %s are not passed on: FORWARD_SMTP is not set", ", ".join(sorted(found)))
+        return found
 
     async def _a_while(self) -> None:
         """Wait until the next look at what is declared, or until a mailbox's task ends, which it never should."""
@@ -373,6 +389,7 @@ class MailReader:
             else:
                 found = await self._aside(reports_in, message.raw, there, self._key)
             await self._publish(found)
+            await self._pass_on(account, message, found)
             if not any(is_for_a_person(report.fact) for report in found):
                 done.append(message.uid)
         return done
@@ -399,6 +416,16 @@ class MailReader:
             await self._append(FLEET_INPUTS, partition_of(key, FLEET_INPUTS.partitions), key, fact)
         MAIL_READ.labels("dmarc").inc()
         return []
+
+    async def _pass_on(self, account: Account, message: Message, found: list[Found]) -> None:
+        """Give a person's letter to the forwarder. Raises AppendUncertain: then it is read again."""
+        to, at, now = self._forward_to.get(account.client, ""), message.at, self._now()
+        if self._forwarder is None or not to or now - (at or now) > LATEST:
+            return
+        for fact in (report.fact for report in found):
+            if isinstance(fact, ReportSeen) and fact.kind == "reply":
+                name, cut = fact.letter_id or fact.event_id, len(message.raw) >= MAX_BYTES
+                await self._forwarder.take(account.mailbox, account.client, name, to, message.raw, now, cut=cut)
 
     # ── facts ────────────────────────────────────────────────────────────────────────────────────
 
@@ -432,6 +459,9 @@ class MailReader:
             return
         self._unreadable[account.mailbox] = fact
 
+    async def _tell_forwarded(self, fact: RepliesForwarded) -> None:
+        await self._position(fact.mailbox, f"{fact.mailbox}/forwarded", fact)
+
     async def _position(self, mailbox: MailboxAddress, key: str, fact: Fact) -> None:
         """The last record of a key stays: where a mailbox is read to and why it is not have a key each."""
         partition = partition_of(mailbox.encode(), MAIL_POSITIONS.partitions)
@@ -450,6 +480,8 @@ class MailReader:
             async for chunk in self._reader.read(topic, partition, first, end):
                 for record in chunk:
                     self._recall(record.value)
+        if self._forwarder is not None:
+            await self._forwarder.tell_left_over()
         self._unreadable = {
             mailbox: told
             for mailbox, told in self._unreadable.items()
@@ -467,6 +499,8 @@ class MailReader:
             self._read[fact.mailbox] = fact
         elif isinstance(fact, MailboxUnreadable):
             self._unreadable[fact.mailbox] = fact
+        elif isinstance(fact, RepliesForwarded) and self._forwarder is not None:
+            self._forwarder.recall(fact)
 
 
 def _at(place: Place, message: Message) -> Place:

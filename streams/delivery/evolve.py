@@ -11,6 +11,7 @@ from schemas.reports import (
     DomainSuppressOrdered,
     DomainSwept,
     RecipientUnsuppressed,
+    ReportTaken,
     SendAnsweredByMachine,
     SendComplained,
     SendReplied,
@@ -48,6 +49,7 @@ from streams.delivery.state import (
     DELIVERED_AFTER,
     LOOKED_UP_AFTER,
     MOST_ANSWERS,
+    MOST_LETTERS,
     MOST_QUEUED,
     QUEUED_FOR,
     RECENT,
@@ -111,7 +113,7 @@ def rows_of(fact: Fact, at: datetime) -> Iterable[RowKey]:
         if fact.request.recipient_loose != fact.request.ref.recipient:
             yield recipient_key(fact.request.recipient_loose)
         yield queue_key(at, fact.request.ref.recipient)
-    elif isinstance(fact, RecipientSuppressed | RecipientUnsuppressed):
+    elif isinstance(fact, RecipientSuppressed | RecipientUnsuppressed | ReportTaken):
         yield recipient_key(fact.recipient)
     elif isinstance(fact, DomainSuppressOrdered):
         yield "domain", f"{fact.client}/{fact.domain}"
@@ -218,6 +220,8 @@ def _recipient(recipient: str, row: RecipientRow, fact: Fact) -> RecipientRow:
     if isinstance(fact, RecipientUnsuppressed):
         kept = tuple(s for s in row.suppressions if s.client != fact.client or s.reason in FOR_EVER)
         return msgspec.structs.replace(row, suppressions=kept)
+    if isinstance(fact, ReportTaken):
+        return msgspec.structs.replace(row, letters=(*row.letters, fact.letter_id)[-MOST_LETTERS:])
     ref: SendRef = fact.request.ref if isinstance(fact, SendAdmitted) else fact.ref  # type: ignore[attr-defined]  # rows_of sends only facts of a send here
     name = f"{ref.client}/{ref.send_id}"
     if isinstance(fact, SendAdmitted):

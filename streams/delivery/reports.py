@@ -15,6 +15,7 @@ from schemas.reports import (
     ReportForged,
     ReportKind,
     ReportSeen,
+    ReportTaken,
     ReportUncorrelated,
     SendAnsweredByMachine,
     SendComplained,
@@ -87,8 +88,18 @@ def _is_older(row: SendRow, fact: ReportSeen) -> bool:
 
 
 def seen(state: DeliveryState, fact: ReportSeen, at: datetime) -> list[Fact]:
-    """Decide a report; what finds no send is counted, and a wish for no more mail is obeyed all the same."""
+    """Decide a report; a message that was decided changes nothing when it is read again, from wherever it lies."""
     row = send_of(state, fact)
+    whose = row.request.recipient_loose if row is not None else fact.recipient_loose or fact.recipient
+    if not fact.letter_id or not whose:
+        return _follows(state, row, fact, at)
+    if fact.letter_id in state.recipient(whose).letters:
+        return []
+    return [*_follows(state, row, fact, at), ReportTaken(whose, fact.letter_id)]
+
+
+def _follows(state: DeliveryState, row: SendRow | None, fact: ReportSeen, at: datetime) -> list[Fact]:
+    """What finds no send is counted, and a wish for no more mail is obeyed all the same."""
     if row is None or row.assignment is None or not has_left(row):
         why = "no send to the recipient was found" if row is None else "the send that it names never left"
         return [_uncorrelated(fact, why), *_wish(state, fact)]

@@ -34,6 +34,8 @@ MOST_WAITING = 200
 RECENT = 50
 """Sends that are remembered for a recipient, so that a report without a token can find its own."""
 MOST_ANSWERS = 20
+MOST_LETTERS = 100
+"""Messages that are remembered for a recipient, so that none counts again when a mailbox is read anew."""
 QUEUED_FOR = timedelta(days=14)
 """No send waits longer: it expires 13 days after it was asked for."""
 MOST_QUEUED = 300
@@ -70,12 +72,14 @@ class Suppression(msgspec.Struct, frozen=True):
 class RecipientRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """A recipient's suppressions, the sends that wait for them ("client/send_id"), and the last ones admitted.
 
-    `recent` stands in the row of the loose address too: there it has those of every spelling.
+    `recent` stands in the row of the loose address too: there it has those of every spelling. `letters`, the names of
+    the messages about it that were decided, stands there alone.
     """
 
     suppressions: tuple[Suppression, ...] = ()
     waiting: tuple[str, ...] = ()
     recent: tuple[str, ...] = ()
+    letters: tuple[str, ...] = ()
 
 
 class Due(msgspec.Struct, frozen=True):

@@ -222,7 +222,7 @@ class _Plan:
     def _is_barred(self, client: ClientId, lane: Lane) -> bool:
         if lane in self._barred[client] or self._state.stopped("campaign", f"{client}/{lane.campaign}"):
             return True
-        if self._list_bars(client, lane.list_id):
+        if self._state.swept(client, lane.campaign) or self._list_bars(client, lane.list_id):
             self._bar(client, self._state.sends(client), lane)
             return True
         return False
@@ -313,6 +313,9 @@ class _Plan:
             else:
                 assert row is not None
                 assert row.request is not None
+                if self._state.swept(client, row.request.campaign, row.request.thread_id):
+                    self._park(queue, heap, self._at + A_MINUTE)
+                    continue
                 free_at = self._company_free(client, row)
                 if free_at is None:
                     return heap[0]

@@ -46,7 +46,6 @@ from schemas.sending import (
     AttemptNotSent,
     AttemptRefused,
     AttemptUnknown,
-    CancelNoted,
     CancelOrdered,
     CancelRequested,
     Release,
@@ -58,7 +57,6 @@ from schemas.sending import (
     SendEnded,
     SendExpired,
     SendGivenUp,
-    SendQueued,
     SendRef,
     SendRequeued,
     SendReturned,
@@ -68,6 +66,7 @@ from schemas.sending import (
     Ticked,
     Verdict,
 )
+from streams.fleet import cancels
 from streams.fleet.choose import plan
 from streams.fleet.compliance import objection
 from streams.fleet.dns_gate import judge
@@ -142,9 +141,8 @@ def admitted(state: FleetState, fact: SendAdmitted, _at: datetime) -> list[Fact]
     if against:
         return [SendTurnedAway(ref, request.content, "policy", against)]
     early = state.cancelled_early(_id(ref))
-    if early is not None:
-        return [SendQueued(request), CancelOrdered(ref, early.by)]
-    return [SendQueued(request)]
+    queued = cancels.queued(state, request)
+    return [queued] if early is None else [queued, CancelOrdered(ref, early.by)]
 
 
 def _id(ref: SendRef) -> str:
@@ -332,7 +330,7 @@ def returned(state: FleetState, fact: SendReturned, at: datetime) -> list[Fact]:
     when = at + timedelta(seconds=_pace(state, fact.ref).first_retry_seconds)
     rule = f"returned: {fact.verdict.rule}"
     again: list[Fact] = [
-        SendQueued(fact.request),
+        cancels.queued(state, fact.request),
         SendRequeued(fact.ref, fact.attempt, when, rule, counts=False),
     ]
     refused = AttemptRefused(fact.ref, fact.attempt, fact.mailbox, fact.route, fact.reply, fact.verdict)
@@ -441,25 +439,9 @@ def ended_elsewhere(
     return [SendEnded(fact.ref, row.attempt, end)]
 
 
-def cancel_requested(state: FleetState, fact: CancelRequested, _at: datetime) -> list[Fact]:
-    """Pass a cancel on to each recipient's partition; remember one that came before its send."""
-    if fact.send_id:
-        row = state.backlog(f"{fact.client}/{fact.send_id}")
-        if row is None:
-            return [CancelNoted(fact.client, fact.send_id, fact.by)]
-        return [CancelOrdered(SendRef(fact.client, fact.send_id, row.recipient), fact.by)]
-    return [
-        CancelOrdered(row.request.ref, fact.by)
-        for _, row in state.backlog_of(fact.client)
-        if row.request is not None
-        and row.state in ("admitted", "assigned")
-        and (row.request.thread_id == fact.thread_id if fact.thread_id else row.request.campaign == fact.campaign)
-    ]
-
-
 def ticked(state: FleetState, _fact: Ticked, at: datetime) -> list[Fact]:
     """Change the states whose time has come, and assign what is due to who is free."""
-    return [*due(state, at), *roster(state, at), *plan(state, at), *speed(state, at)]
+    return [*due(state, at), *cancels.step(state), *roster(state, at), *plan(state, at), *speed(state, at)]
 
 
 def warmed(state: FleetState, fact: MailboxWarmed, _at: datetime) -> list[Fact]:
@@ -501,7 +483,7 @@ DECISIONS: Mapping[type[Fact], Decision] = {
     SendReturned: returned,
     SendReplied: told,
     SendUnsubscribed: told,
-    CancelRequested: cancel_requested,
+    CancelRequested: cancels.requested,
     AccountTripped: account_tripped,
     MailboxWarmed: warmed,
     DomainObserved: observed,

@@ -39,6 +39,9 @@ from schemas.registry import Fact
 from schemas.reputation import DmarcReported, ReputationChanged, SpamRatesTold
 from schemas.sending import (
     CancelNoted,
+    CancelOrdered,
+    CancelSweepBegan,
+    CancelSweepEnded,
     Release,
     SendAssigned,
     SendEnded,
@@ -68,10 +71,12 @@ from streams.fleet.state import (
     RouteRow,
     SenderRow,
     StopRow,
+    SweepRow,
     ThreadRow,
     backlog_key,
     domain_of,
     sender_key,
+    sweep_key,
 )
 from streams.fleet.windows import Counts
 from streams.log.rows import RowKey
@@ -96,6 +101,11 @@ def rows_of(fact: Fact, _at: datetime) -> Iterable[RowKey]:
             yield backlog_key(fact.ref.client, fact.ref.send_id)
         case CancelNoted():
             yield "cancel", f"{fact.client}/{fact.send_id}"
+        case CancelOrdered():
+            if fact.sweep:
+                yield backlog_key(fact.ref.client, fact.ref.send_id)
+        case CancelSweepBegan() | CancelSweepEnded():
+            yield sweep_key(fact.client, fact.campaign, fact.thread_id)
         case StopOrdered() | StartOrdered():
             yield "stop", f"{fact.scope}/{fact.name}"
         case MailboxLeftOut():
@@ -189,6 +199,8 @@ def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, at: datetime) ->
         case "cancel":
             assert isinstance(fact, CancelNoted)
             return CancelRow(fact.by)
+        case "sweep":
+            return _sweep(row if isinstance(row, SweepRow) else None, fact)
         case "receiver":
             return _receiver(row if isinstance(row, ReceiverRow) else ReceiverRow(), fact, at)
         case "list":
@@ -201,6 +213,14 @@ def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, at: datetime) ->
             return _backlog(row if isinstance(row, BacklogRow) else None, fact, at)
         case kind:
             raise ValueError(f"no such row kind: {kind}")
+
+
+def _sweep(row: SweepRow | None, fact: Fact) -> SweepRow:
+    if isinstance(fact, CancelSweepBegan):
+        return SweepRow(fact, under_way=True)
+    if row is None:
+        raise ValueError(f"{type(fact).__name__} of a sweep that never began")
+    return msgspec.structs.replace(row, under_way=False)
 
 
 def _gone_back(fact: Fact) -> Release:
@@ -343,8 +363,15 @@ def _backlog(row: BacklogRow | None, fact: Fact, at: datetime) -> BacklogRow:
         request = fact.request
         soonest = request.not_before or request.requested_at
         if row is not None:  # it ended as accepted and was returned: attempts go on counting
-            return msgspec.structs.replace(row, state="admitted", request=request, not_before=soonest)
-        return BacklogRow(request.ref.recipient, "admitted", request=request, not_before=soonest, test=request.test)
+            return msgspec.structs.replace(row, state="admitted", request=request, not_before=soonest, sweep=fact.sweep)
+        return BacklogRow(
+            request.ref.recipient,
+            "admitted",
+            request=request,
+            not_before=soonest,
+            sweep=fact.sweep,
+            test=request.test,
+        )
     if row is None:
         raise ValueError(f"{type(fact).__name__} of a send that was never queued")
     match fact:
@@ -372,6 +399,8 @@ def _backlog(row: BacklogRow | None, fact: Fact, at: datetime) -> BacklogRow:
                 mailbox=MailboxAddress(""),
                 route=RouteId(""),
             )
+        case CancelOrdered():
+            return msgspec.structs.replace(row, sweep=fact.sweep)
         case SendWaits():
             return msgspec.structs.replace(row, limit=fact.limit, earliest=fact.earliest)
         case SendEnded(state="unknown"):

@@ -10,9 +10,9 @@ import msgspec
 
 from schemas.fleet import EVERY_BASIS, ClientDeclared, CostDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
 from schemas.health import HealthState, ReserveState, Scope
-from schemas.ids import ClientId, DomainName, MailboxAddress, Recipient, RouteId, SendId
+from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, Recipient, RouteId, SendId
 from schemas.policy import Lists, Policy, PolicyApplied, Rotation, WarmUp
-from schemas.sending import BasisType, SendRequested, SendState, WaitLimit
+from schemas.sending import BasisType, CancelSweepBegan, SendRequested, SendState, WaitLimit
 from streams.fleet.dns_gate import UNSEEN, GateRow
 from streams.fleet.lists import UNKNOWN_LIST, ListRow, bars
 from streams.fleet.queues import Boxes, SendQueue, Waiting
@@ -129,6 +129,7 @@ class BacklogRow(msgspec.Struct, frozen=True, omit_defaults=True):
     list_id: str = ""
     stay_with: MailboxAddress = MailboxAddress("")
     test: bool = False  # as the request says, kept after its end
+    sweep: int = 0  # the newest cancel in steps that has passed it on, or that it came after
     limit: WaitLimit | None = None  # what upstream was told last
     earliest: datetime | None = None
 
@@ -158,6 +159,13 @@ class CancelRow(msgspec.Struct, frozen=True):
     by: str
 
 
+class SweepRow(msgspec.Struct, frozen=True):
+    """A cancel that goes in steps. How far it is, the sends' own rows say."""
+
+    began: CancelSweepBegan
+    under_way: bool
+
+
 UNKNOWN_SENDER = SenderRow()
 NOTHING_SENT = ReceiverRow()
 NO_ROUTE = RouteId("")
@@ -175,6 +183,7 @@ ROW_TYPES: dict[str, type[msgspec.Struct]] = {
     "company": CompanyRow,
     "stop": StopRow,
     "cancel": CancelRow,
+    "sweep": SweepRow,
     "receiver": ReceiverRow,
     "list": ListRow,
     "gate": GateRow,
@@ -185,6 +194,11 @@ ROW_TYPES: dict[str, type[msgspec.Struct]] = {
 def backlog_key(client: ClientId, send_id: SendId) -> RowKey:
     """The row of a send in the backlog."""
     return "backlog", f"{client}/{send_id}"
+
+
+def sweep_key(client: ClientId, campaign: CampaignId, thread_id: str) -> RowKey:
+    """The row of a cancel in steps, of a campaign or of a thread."""
+    return "sweep", f"{client}/thread/{thread_id}" if thread_id else f"{client}/campaign/{campaign}"
 
 
 def sender_key(scope: Scope, client: ClientId, name: str) -> RowKey:
@@ -221,6 +235,9 @@ class FleetState:
         self._names: dict[ClientId, dict[MailboxAddress, None]] = defaultdict(dict)
         self._ways: dict[ClientId, dict[RowKey, None]] = defaultdict(dict)
         self._at_work: dict[tuple[ClientId, RouteId], set[MailboxAddress]] = defaultdict(set)
+        self._open: dict[ClientId, dict[str, None]] = defaultdict(dict)  # sends that have not ended
+        self._sweeps: dict[RowKey, CancelSweepBegan] = {}  # those under way
+        self._last_sweep: dict[ClientId, int] = {}
         self.lapse: list[tuple[datetime, str]] = []  # (expires_at, backlog id)
         self.tell: list[tuple[datetime, str]] = []  # (when to say why it waits, backlog id)
         self.look_at: list[tuple[datetime, str]] = []  # (when a sender's state may end by itself, sender id)
@@ -231,7 +248,7 @@ class FleetState:
         for key, row in rows.all():
             self._rows[key] = row
         for key, row in self._rows.items():
-            if isinstance(row, BacklogRow | MailboxRow | RouteRow | SenderRow | ListRow):
+            if isinstance(row, BacklogRow | MailboxRow | RouteRow | SenderRow | ListRow | SweepRow):
                 self._index(key, None, row)
 
     # ── rows ─────────────────────────────────────────────────────────────────────────────────────
@@ -389,13 +406,29 @@ class FleetState:
         row = self._rows.get(("cancel", id_))
         return row if isinstance(row, CancelRow) else None
 
-    def backlog_of(self, client: ClientId) -> list[tuple[str, BacklogRow]]:
-        """All sends of a client that have not ended."""
-        return [
-            (key[1], row)
-            for key, row in self._rows.items()
-            if isinstance(row, BacklogRow) and row.request is not None and row.request.ref.client == client
-        ]
+    def backlog_of(self, client: ClientId) -> list[BacklogRow]:
+        """All sends of a client that have not ended, in the order in which they came."""
+        rows = (self.backlog(id_) for id_ in self._open[client])
+        return [row for row in rows if row is not None]
+
+    def sweeps(self) -> list[CancelSweepBegan]:
+        """The cancels in steps that are under way."""
+        return list(self._sweeps.values())
+
+    def last_sweep(self, client: ClientId) -> int:
+        """The number of the client's newest cancel in steps, 0 when there was none."""
+        return self._last_sweep.get(client, 0)
+
+    def is_swept(self, key: RowKey) -> bool:
+        """Whether this cancel in steps is under way."""
+        return key in self._sweeps
+
+    def swept(self, client: ClientId, campaign: CampaignId, thread_id: str = "") -> bool:
+        """Whether a cancel in steps of the campaign or of the thread is under way."""
+        return bool(self._sweeps) and (
+            self.is_swept(sweep_key(client, campaign, ""))
+            or (bool(thread_id) and self.is_swept(sweep_key(client, campaign, thread_id)))
+        )
 
     def waits(self, id_: str) -> BacklogRow | None:
         """The send's row if it still waits for a mailbox."""
@@ -404,6 +437,8 @@ class FleetState:
 
     def next_due(self) -> datetime | None:
         """When a tick may next decide something; None while nothing is waited for. A time past means now."""
+        if self._sweeps:
+            return ALWAYS
         times = [heap[0][0] for heap in (self.lapse, self.tell, self.look_at, self.canaries) if heap]
         for client, queue in self._sends.items():
             if queue.later:
@@ -444,6 +479,8 @@ class FleetState:
                     self._look_again(self._names[client])
             case SenderRow():
                 self._index_sender(key[1], before, row)
+            case SweepRow():
+                self._index_sweep(key, row)
 
     def _index_sender(self, id_: str, before: msgspec.Struct | None, row: SenderRow) -> None:
         """Look again at those whom a change of state concerns, and at the sender when its state may end by itself."""
@@ -457,6 +494,14 @@ class FleetState:
         elif row.state == "watched" and row.since is not None:
             heapq.heappush(self.look_at, (row.since + LOOK_AT_WATCHED, id_))
         self._look_again_at(id_)
+
+    def _index_sweep(self, key: RowKey, row: SweepRow) -> None:
+        client = row.began.client
+        self._last_sweep[client] = max(self._last_sweep.get(client, 0), row.began.number)
+        if row.under_way:
+            self._sweeps[key] = row.began
+        else:
+            self._sweeps.pop(key, None)
 
     def _look_again_at(self, id_: str) -> None:
         scope, client, name = split_sender(id_)
@@ -478,7 +523,9 @@ class FleetState:
 
     def _index_send(self, id_: str, before: msgspec.Struct | None, row: BacklogRow) -> None:
         if row.request is None:
+            self._open[ClientId(id_.partition("/")[0])].pop(id_, None)
             return
+        self._open[row.request.ref.client][id_] = None
         if row.state == "assigned" and isinstance(before, BacklogRow) and before.state == "admitted":
             self._sends[row.request.ref.client].serve(row.request.campaign)
         if row.state != "admitted":

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from adapters.reports.sns import Amazon
-from schemas.metrics import DOOR_EVENTS, DOOR_REFUSED
+from schemas.metrics import DOOR_EVENTS, DOOR_HEARD_TIMESTAMP, DOOR_REFUSED
 from schemas.reports import ReportForged, ReportSeen
 from schemas.topics import DELIVERY_INPUTS, DELIVERY_PARTITIONS, partition_of
 from streams.agents.door import MAX_AGE, Door, check_settings
@@ -152,6 +152,37 @@ async def small_house(tmp_path: Path) -> AsyncIterator[House]:
 def refused(why: str) -> float:
     """How often the door refused for this reason."""
     return float(DOOR_REFUSED.labels(why)._value.get())
+
+
+# ── what is measured ─────────────────────────────────────────────────────────────────────────────
+
+
+def heard() -> dict[str, datetime]:
+    """When each provider was last believed."""
+    (metric,) = DOOR_HEARD_TIMESTAMP.collect()
+    return {s.labels["provider"]: datetime.fromtimestamp(s.value, UTC) for s in metric.samples}
+
+
+async def test_the_door_tells_when_it_last_believed_whom_it_expects(house: House, amazon: SnsServer) -> None:
+    assert heard() == {"mailgun": AT, "ses": AT}, "silence counts from the beginning on"
+    house.now = AT + timedelta(minutes=1)
+    assert await house.mailgun(webhook(mailgun("failed permanent"), signature=samples.signature(key="nobody's"))) == 404
+    assert heard()["mailgun"] == AT
+    assert await house.mailgun(webhook(mailgun("failed permanent"))) == 200
+    house.now = AT + timedelta(minutes=2)
+    assert await house.sns(amazon.notice(orjson.dumps(ses("Complaint")).decode(), TOPIC)) == 200
+    assert heard() == {"mailgun": AT + timedelta(minutes=1), "ses": AT + timedelta(minutes=2)}
+
+
+async def test_a_door_without_keys_expects_nobody_and_counts_every_mismatch_from_zero(tmp_path: Path) -> None:
+    DOOR_HEARD_TIMESTAMP.clear()
+    DOOR_REFUSED.clear()
+    house = House(tmp_path / "home", nobodys(), mailgun_keys=(), sns_topics=())
+    await house.open()
+    await house.close()
+    assert heard() == {}
+    told = {sample.labels["why"] for metric in DOOR_REFUSED.collect() for sample in metric.samples}
+    assert {"signature", "stale", "topic", "unreadable"} <= told
 
 
 # ── Mailgun ──────────────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ from adapters.mail.memory import MemoryAdapter
 from adapters.secrets import Secrets
 from schemas.entry import Entry, Seen
 from schemas.envelope import to_wire
+from schemas.metrics import OUTCOMES
 from schemas.registry import Fact
 from schemas.sending import (
     Accepted,
@@ -22,6 +23,7 @@ from schemas.sending import (
     NotSent,
     Outcome,
     OutcomeReported,
+    Refused,
     Reply,
     SendExpired,
     SubmissionStarted,
@@ -208,6 +210,29 @@ async def test_whatever_is_raised_after_a_refused_claim_means_that_nothing_left(
     await worker.assign(ref)
     await until(lambda: bool(adapter(worker).mails) and not worker.hands._tasks)
     assert worker.after_assignment() == ["SendCancelled"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "word"),
+    [
+        (TAKEN, "accepted"),
+        (Refused(TAKEN.reply), "refused"),
+        (NotSent("connect", "nobody listens"), "not_sent"),
+        (Unknown("cut"), "unknown"),
+    ],
+)
+async def test_outcomes_are_counted_by_the_words_that_rules_and_panels_ask_for(
+    make: Make, outcome: Outcome, word: str
+) -> None:
+    async def submit(claim: Claim) -> Outcome:
+        await claim()
+        return outcome
+
+    OUTCOMES.clear()
+    worker = make(submit)
+    await worker.assign(await worker.request())
+    await until(lambda: "SubmissionStarted" in worker.after_assignment() and not worker.hands._tasks)
+    assert {s.labels["outcome"] for metric in OUTCOMES.collect() for s in metric.samples} == {word}
 
 
 async def test_mail_and_search_carry_the_attempts_own_number(make: Make) -> None:

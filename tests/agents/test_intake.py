@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 import pytest
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 from schemas import registry
 from schemas.envelope import Unreadable, json_object, to_wire
 from schemas.ids import DomainName
+from schemas.metrics import REQUESTS
 from schemas.registry import Fact
 from schemas.requests import MAX_MESSAGE_BYTES
 from schemas.sending import CancelRequested, RefusedReason, RequestRejected, SendRequested
 from schemas.topics import DELIVERY_INPUTS, FLEET_INPUTS, MAX_RECORD_BYTES, Topic
-from streams.agents.intake import LONGEST_LABEL, read_request, with_receivers
-from streams.log.kafka import Record
+from streams.agents.intake import LONGEST_LABEL, Intake, read_request, with_receivers
+from streams.log.kafka import Connection, Record
+from streams.settings import Settings
 from tests.decisions.bounds import bounded
 
 KEY = b"k" * 32
@@ -389,3 +392,21 @@ def test_any_damaged_request_is_read_refused_or_unreadable(data: st.DataObject) 
 def test_any_moment_is_taken_or_refused(moment: datetime, name: str) -> None:
     changed: dict[str, Any] = {name: moment.isoformat()}
     fits(asks(basis={**SEND["basis"], **changed}) if name == "captured_at" else asks(**changed))
+
+
+class Nobody:
+    """Knows no receivers."""
+
+    async def of(self, _domains: Collection[DomainName]) -> Mapping[DomainName, str]:
+        """Nobody is asked."""
+        return {}
+
+
+async def test_unreadable_requests_are_counted_from_zero(tmp_path: Path) -> None:
+    REQUESTS.clear()
+    (tmp_path / "fleet.key").write_bytes(KEY)
+    settings = Settings(Connection("127.0.0.1:9"), "", tmp_path, "intake-1", key_file=tmp_path / "fleet.key")
+    intake = Intake(settings, "topic-id", Nobody())
+    intake.stop()
+    await intake.run()
+    assert {s.labels["result"] for metric in REQUESTS.collect() for s in metric.samples} == {"dead_letter"}

@@ -1,6 +1,7 @@
 """What a message becomes: facts under the right key, forged ones apart, nothing of it said twice or in clear."""
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,47 @@ def seen(raw: bytes, place: Place = PLACE) -> ReportSeen:
     fact = one(raw, place).fact
     assert isinstance(fact, ReportSeen)
     return fact
+
+
+# ── which message ────────────────────────────────────────────────────────────────────────────────
+
+
+ELSEWHERE = Place(f"{ANNA}/INBOX/8/1", ANNA, ClientId("acme"), AT + timedelta(days=3), "INBOX", 8, 1)
+
+
+@pytest.mark.parametrize("raw", [reply(f"<{TOKEN}@firm.test>"), reply(), dsn()])
+def test_a_message_has_one_name_wherever_it_lies(raw: bytes) -> None:
+    first, again = seen(raw), seen(raw, ELSEWHERE)
+    assert first.letter_id == again.letter_id
+    assert re.fullmatch(r"[0-9a-f]{32}/0", first.letter_id)
+    assert first.event_id != again.event_id
+
+
+def test_messages_of_one_id_but_other_dates_and_the_findings_of_one_message_have_other_names() -> None:
+    dates = ("Mon, 2 Mar 2026 09:00:00 +0000", "Mon, 2 Mar 2026 09:00:01 +0000", "")
+    assert len({seen(reply(Date=date)).letter_id for date in dates}) == 3
+    assert seen(reply(Message_ID="<a@x.test>")).letter_id != seen(reply(Message_ID="<b@x.test>")).letter_id
+    more = "\n\nFinal-Recipient: rfc822; ron@example.test\nAction: failed\nStatus: 5.1.1\n\n--b\nContent-Type: text/rfc"
+    found = reports_in(dsn().replace(b"\n\n--b\nContent-Type: text/rfc", more.encode()), PLACE, KEY)
+    facts = [report.fact for report in found]
+    assert len({fact.letter_id for fact in facts if isinstance(fact, ReportSeen)}) == 2
+
+
+@pytest.mark.parametrize("message_id", ["", "<>", "no brackets", f"<{TOKEN}@firm.test>", "<a b@x.test>"])
+def test_a_message_without_an_id_of_its_own_is_named_by_its_place_alone(message_id: str) -> None:
+    raw = reply(f"<{TOKEN}@firm.test>", Message_ID=message_id)
+    assert seen(raw).letter_id == ""
+    assert seen(raw).event_id == f"{ANNA}/INBOX/7/12/0"
+
+
+def test_a_message_that_says_nothing_known_is_one_report_wherever_it_lies() -> None:
+    raw = b"From: x@y.test\nMessage-ID: <m1@y.test>\n\nhi\n"
+    first, again = one(raw).fact, one(raw, ELSEWHERE).fact
+    assert isinstance(first, ReportUncorrelated)
+    assert isinstance(again, ReportUncorrelated)
+    assert first.event_id == again.event_id
+    assert first.letter is not None
+    assert (first.letter.uid, first.letter.message_id) == (12, "<m1@y.test>")
 
 
 # ── who, and which send ──────────────────────────────────────────────────────────────────────────
@@ -188,7 +230,8 @@ def test_a_letter_that_only_quotes_our_mail_is_a_reply_and_a_machines_is_not() -
 
 def test_a_machines_answer_is_no_reply() -> None:
     fact = seen(reply(f"<{TOKEN}@firm.test>", Auto_Submitted="auto-replied"))
-    assert (fact.kind, fact.letter) == ("auto_reply", None)
+    assert fact.letter is not None
+    assert (fact.kind, fact.letter.uid, fact.letter.message_id) == ("auto_reply", 12, "")
 
 
 @pytest.mark.parametrize("local", ["u", "unsubscribe"])

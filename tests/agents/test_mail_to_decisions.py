@@ -8,7 +8,7 @@ from adapters.interface import Claim
 from adapters.message import identity
 from schemas.ids import ClientId, MailboxAddress
 from schemas.registry import Fact
-from schemas.reports import ReportForged, ReportUncorrelated, SendReplied, SendUnsubscribed
+from schemas.reports import ReportForged, ReportTaken, ReportUncorrelated, SendReplied, SendUnsubscribed
 from schemas.sending import Accepted, RecipientSuppressed, Reply, SendBounced, SendRef
 from streams.agents.mail_reports import Place, reports_in
 from streams.delivery.identity import token_of
@@ -101,5 +101,5 @@ async def test_a_mail_to_the_unsubscribe_address_unsubscribes(worker: Worker) ->
 async def test_a_strangers_bounce_is_kept_for_a_person(worker: Worker) -> None:
     await sent(worker)
     decided = await after(worker, dsn(recipient="ron@example.test"))
-    assert [type(fact) for fact in decided] == [ReportUncorrelated]
+    assert [type(fact) for fact in decided] == [ReportUncorrelated, ReportTaken]
     await worker.hands.close(1)

@@ -28,7 +28,7 @@ from schemas.entry import Entry, Seen
 from schemas.envelope import to_wire
 from schemas.fleet import BounceMailbox, ClientDeclared, DomainDeclared, MailboxDeclared, Pace, RouteDeclared
 from schemas.ids import ClientId, DomainName, MailboxAddress, RouteId
-from schemas.mail import MailboxRead, MailboxUnreadable
+from schemas.mail import MailboxRead, MailboxUnreadable, RepliesForwarded
 from schemas.metrics import MAIL_OLDEST_LOOK_SECONDS, MAILBOXES_UNREADABLE
 from schemas.registry import Fact
 from schemas.reports import ReportForged, ReportSeen, ReportUncorrelated
@@ -36,8 +36,9 @@ from schemas.reputation import DmarcReported
 from schemas.topics import DELIVERY_INPUTS, FLEET_INPUTS, FLEET_JOURNAL, MAIL_POSITIONS
 from streams.agents.read_mail import GIVEN_UP, MailReader, Plan, accounts, report_accounts, watched_of
 from streams.log.kafka import Connection
-from streams.settings import Settings
+from streams.settings import ForwardSettings, Settings
 from tests.adapters.dmarc_samples import google, mail, record, zipped
+from tests.adapters.scripted_smtp import ScriptedSmtp
 from tests.agents.memory_log import MemoryLog, MemoryReader, MemoryWriter
 from tests.agents.scripted_imap import ScriptedImap, running
 from tests.agents.test_mail_reports import FOREIGN, TOKEN, dsn, reply
@@ -79,6 +80,7 @@ class World:
     log: MemoryLog = field(default_factory=MemoryLog)
     seq: int = 0
     said: list[str] = field(default_factory=list)
+    forward: ForwardSettings = field(default_factory=ForwardSettings)
 
     def boxes(self, count: int = 1) -> list[str]:
         """Return fresh mailboxes."""
@@ -114,6 +116,14 @@ class World:
             os.chown(there, owner.pw_uid, owner.pw_gid)
             there.rename(folder / "new" / there.name)
 
+    def number_anew(self, box: str) -> None:
+        """Give a mailbox another UIDVALIDITY, as a server does that has lost its index."""
+        folder = self.server.folder / "mail" / box
+        listing = folder / "dovecot-uidlist"
+        listing.write_text(re.sub(r" V(\d+) ", lambda found: f" V{int(found[1]) + 1} ", listing.read_text(), count=1))
+        for index in folder.glob("dovecot.index*"):
+            index.unlink()
+
     @contextlib.contextmanager
     def client(self, box: str) -> Iterator[IMAPClient]:
         """Yield the owner's own client."""
@@ -124,7 +134,8 @@ class World:
 
     def reader(self, how: Plan = FEW) -> MailReader:
         """Return a new reader, as after a restart."""
-        settings = Settings(Connection("nowhere"), "", self.home, "mail-1", key_file=self.home / "fleet.key")
+        key = self.home / "fleet.key"
+        settings = Settings(Connection("nowhere"), "", self.home, "mail-1", key_file=key, forward=self.forward)
         return MailReader(settings, MemoryReader(self.log), MemoryWriter(self.log), how)
 
     @contextlib.asynccontextmanager
@@ -141,6 +152,10 @@ class World:
     def reports(self) -> list[ReportSeen | ReportForged | ReportUncorrelated]:
         """Return everything published to the delivery stage."""
         return self.log.facts(DELIVERY_INPUTS.name)  # type: ignore[return-value]  # nobody else writes there
+
+    def forwarded(self, box: str) -> list[RepliesForwarded]:
+        """Return what was put on record of the letters passed on."""
+        return [fact for fact in self.positions(box) if isinstance(fact, RepliesForwarded)]
 
     def count(self) -> int:
         """Return how many records were published."""
@@ -262,11 +277,7 @@ async def test_another_uidvalidity_is_read_from_the_start(world: World) -> None:
     world.fleet(box)
     world.deliver(box, dsn(), dsn(recipient="ron@example.test"))
     await world.read_all(box, 2)
-    folder = world.server.folder / "mail" / box
-    listing = folder / "dovecot-uidlist"
-    listing.write_text(re.sub(r" V(\d+) ", lambda found: f" V{int(found[1]) + 1} ", listing.read_text(), count=1))
-    for index in folder.glob("dovecot.index*"):
-        index.unlink()
+    world.number_anew(box)
     before = len(world.positions(box))
     async with world.reading():
         await world.until(lambda: len(world.positions(box)) > before, "it is read anew")
@@ -300,6 +311,37 @@ async def test_what_is_told_to_be_marked_or_moved_is_and_a_persons_letter_stays(
         assert client.search("ALL") == left[1]
         client.select_folder("INBOX", readonly=True)
         assert client.search("UNSEEN") == [2, 3]
+
+
+# ── passed on to a person ────────────────────────────────────────────────────────────────────────
+
+
+async def test_new_letters_of_people_are_passed_on_once_and_nothing_else_is(world: World) -> None:
+    (box,) = world.boxes()
+    smtp = ScriptedSmtp("none", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), {})
+    await smtp.start()
+    world.forward = ForwardSettings("127.0.0.1", smtp.port, "none", "desk@agency.test", "", "")
+    world.declare(ClientDeclared(ACME, (), "Street 1", Pace(), forward_replies_to="sales@acme.test"))
+    world.fleet(box)
+    world.deliver(box, dsn(message_id=f"<{TOKEN}@firm.test>"), reply(f"<{TOKEN}@firm.test>"), b"From: x@y.test\n\nhi\n")
+    with world.client(box) as client:
+        old = reply(f"<{TOKEN}@firm.test>", Message_ID="<old@example.test>")
+        client.append("INBOX", old, msg_time=datetime.now(UTC) - timedelta(days=3))
+    try:
+        async with world.reading():
+            await world.until(lambda: world.read_to(box) == 4 and smtp.kept, "all is read, one letter passed on")
+            await world.until(lambda: not world.forwarded(box)[-1].open, "it is on record")
+        world.number_anew(box)
+        before = world.count()
+        async with world.reading():
+            await world.until(lambda: world.count() == 2 * before, "all is read again")
+            await world.until(lambda: world.read_to(box) == 4, "and told")
+        (kept,) = smtp.kept
+    finally:
+        await smtp.stop()
+    assert kept.recipients == ("sales@acme.test",)
+    assert reply(f"<{TOKEN}@firm.test>").replace(b"\n", b"\r\n") in kept.raw
+    assert b"555" not in str(world.log.records).encode(), "nothing of the letter is in Kafka"
 
 
 # ── odd mail ─────────────────────────────────────────────────────────────────────────────────────

@@ -1,6 +1,6 @@
 """Bounces, complaints, replies and orders in the delivery stage: whose they are, what they do, in any order."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from schemas.reports import (
     RecipientUnsuppressed,
     ReportForged,
     ReportSeen,
+    ReportTaken,
     ReportUncorrelated,
     SendAnsweredByMachine,
     SendComplained,
@@ -54,7 +55,7 @@ from schemas.sending import (
 )
 from schemas.topics import DELIVERY_INPUTS, FLEET_INPUTS, partition_of
 from streams.delivery.mind import DeliveryMind, result_of
-from streams.delivery.state import QUEUED_FOR, SendRow
+from streams.delivery.state import MOST_LETTERS, QUEUED_FOR, SendRow
 from streams.fleet.mind import FleetMind
 from tests.decisions.bounds import bounded
 from tests.decisions.world import (
@@ -423,6 +424,71 @@ def test_a_reply_stops_the_threads_follow_ups_here_and_in_the_fleet_stage_and_te
     assert led.sees(report("reply")) == [], "the same letter is read once"
     second = msgspec.structs.replace(LETTER, uid=419)
     assert kinds(led.sees(report("reply", letter=second))) == [SendReplied]
+
+
+# ── a message that is read again ─────────────────────────────────────────────────────────────────
+
+
+def elsewhere(fact: ReportSeen, at: datetime) -> ReportSeen:
+    """The same message under another UIDVALIDITY, with another time of arrival."""
+    lies = None if fact.letter is None else msgspec.structs.replace(fact.letter, uid_validity=8, uid=1)
+    return msgspec.structs.replace(fact, event_id="elsewhere", letter=lies, at=at)
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["by its token", "by its recipient"])
+@pytest.mark.parametrize(
+    "kind", ["bounce", "delivered", "complaint", "unsubscribe", "reply", "auto_reply", "challenge"]
+)
+def test_a_message_that_lies_elsewhere_as_well_changes_nothing_not_even_a_later_send(kind: str, named: bool) -> None:
+    led = sent(asked(thread_id="t1"))
+    first = (report if named else without_token)(kind, letter_id="m1/0", reply=FULL)
+    facts = led.sees(first)
+    assert facts[-1] == ReportTaken(REF.recipient, "m1/0")
+    assert len(facts) > 1
+    led.at += DAY
+    if kind not in ("complaint", "unsubscribe"):
+        go_out(led, asked("s2", thread_id="t1"))
+        led.given(request("s3", thread_id="t1"))
+    rows = dict(led.rows.all())
+    assert led.sees(elsewhere(first, led.at + HOUR)) == []
+    assert dict(led.rows.all()) == rows
+    assert led.sees(msgspec.structs.replace(elsewhere(first, led.at + HOUR), letter_id="m1/1")) != []
+
+
+def test_a_return_read_anew_with_a_later_time_makes_no_third_copy() -> None:
+    led = sent()
+    first = report(reply=UNUSUAL, at=NOW + MINUTE, letter_id="m1/0")
+    assert SendReturned in kinds(led.sees(first))
+    again(led, 2, HOUR)
+    assert led.sees(elsewhere(first, led.at + HOUR)) == []
+    assert state(led) == "accepted"
+
+
+def test_a_hard_bounce_that_a_person_took_back_does_not_suppress_anew_when_it_is_read_anew() -> None:
+    first = report(letter_id="m1/0")
+    led = sent().given(first, take_back())
+    assert led.sees(elsewhere(first, LATER + DAY)) == []
+    assert not suppressions(led)
+
+
+def test_a_message_about_nobodys_send_is_counted_once() -> None:
+    led = Ledger(DeliveryMind())
+    first = without_token(letter_id="m1/0")
+    assert kinds(led.sees(first)) == [ReportUncorrelated, ReportTaken]
+    assert led.sees(elsewhere(first, LATER + DAY)) == []
+
+
+def test_a_reply_that_was_told_before_messages_had_names_is_not_told_again_from_its_place() -> None:
+    led = sent().given(report("reply"))
+    assert kinds(led.sees(report("reply", letter_id="m1/0"))) == [ReportTaken]
+
+
+def test_the_names_of_messages_are_bounded_in_their_row() -> None:
+    led = sent()
+    for n in range(MOST_LETTERS + 50):
+        led.sees(report("reply", letter_id=f"{n:032}/0", letter=msgspec.structs.replace(LETTER, uid=n)))
+    letters = led.row("recipient", REF.recipient).letters
+    assert (len(letters), letters[-1]) == (MOST_LETTERS, f"{MOST_LETTERS + 49:032}/0")
 
 
 @pytest.mark.parametrize("kind", ["auto_reply", "challenge"])

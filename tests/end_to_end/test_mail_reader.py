@@ -78,7 +78,7 @@ def facts(site: Site, topic: Topic) -> list[tuple[int, Fact]]:
     return asyncio.run(read())
 
 
-def read_mail(site: Site, *arguments: str) -> list[dict[str, object]]:
+def read_mail(site: Site, *arguments: str, code: int = 0) -> list[dict[str, object]]:
     """Run `mailfleet read-mail --json`; return its lines."""
     done = subprocess.run(
         [sys.executable, "-m", "ops.cli", "read-mail", "--json", *arguments],
@@ -88,7 +88,7 @@ def read_mail(site: Site, *arguments: str) -> list[dict[str, object]]:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return [orjson.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -134,6 +134,7 @@ def test_what_lies_in_a_declared_mailbox_is_reported_once_and_saved_mail_beside_
     would, counts = read_mail(site, "--dry-run", str(tmp_path / "saved.eml"))
     assert counts == {"published": False, "kinds": {"bounce": 1}}
     assert len(facts(site, DELIVERY_INPUTS)) == 2
+    assert read_mail(site, "--mailbox", "nobody@firm.test", str(tmp_path / "saved.eml"), code=2) == []
     for _ in range(2):
         assert read_mail(site, str(tmp_path / "saved.eml"))[0] == would
     saved = [fact for _, fact in facts(site, DELIVERY_INPUTS) if getattr(fact, "event_id", "").startswith("saved/")]

@@ -109,7 +109,14 @@ def test_what_comes_back_is_understood_acted_upon_and_told(site: Site, database:
     assert (told["bounces"][0]["class"], told["bounces"][0]["hard"]) == ("hard", True)
     assert told["the recipient is suppressed"][0]["reason"] == "hard_bounce"
     assert shell.json("why", "birch/s3")["replies"][0]["uid"] == 418
+    (lies,) = shell.json("replies", "--client", "birch")
+    assert (lies["send"], lies["uid"], lies["message id"]) == ("birch/s3", 418, "<r@there.test>")
+    assert shell.json("replies", "--client", "acme") == []
+    (nobodys,) = shell.json("replies", "--uncorrelated")
+    assert (nobodys["kind"], nobodys["mailbox"]) == ("bounce", "nobody@acme.test")
 
+    for order in (("suppress", address(1)), ("unsuppress", address(0), "--reason", "x")):
+        assert "no client amce is declared (declared: acme, birch)" in shell.run(*order, "--client", "amce", code=2)
     answer = shell.json("unsuppress", address(1), "--reason", "please", "--by", "lena", code=1)
     assert answer["answer"] == "refused"
     assert "complaint is never taken back" in answer["why"]

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from ops.cli import cli
+from ops.commands.classify import classify
 from ops.embedded.process import CannotStart, check_space
 
 UNREACHABLE = {"KAFKA_BROKERS": "127.0.0.1:9", "DATABASE_URL": "postgresql://postgres@127.0.0.1:9/none"}
@@ -55,6 +57,13 @@ def test_without_settings_a_command_ends_with_78_and_names_the_variable(
     assert "KAFKA_BROKERS is not set" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_messages_is_an_error_and_no_empty_table(tmp_path: Path) -> None:
+    for how in ([], ["--json"]):
+        done = CliRunner().invoke(classify, [str(tmp_path), *how])
+        assert done.exit_code == 1
+        assert "there is no message" in done.output
 
 
 def test_the_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:

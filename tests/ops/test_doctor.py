@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from adapters.interface import RouteUnfit
-from ops.commands.doctor import _route
+from ops.commands.doctor import _forwarding, _route
 from schemas.fleet import MailboxDeclared, RouteDeclared
 from schemas.ids import ClientId, MailboxAddress
 from streams.log.kafka import Connection
-from streams.settings import Settings
+from streams.settings import ForwardSettings, SettingMissing, Settings
 from tests.adapters.benches import Bench, MailgunBench, SesBench, SmtpBench
 
 ACME = ClientId("acme")
@@ -90,3 +90,23 @@ async def test_a_signing_key_that_cannot_be_used_is_found_before_mail_waits_for_
     door.way = msgspec.structs.replace(door.way, options=options)
     with pytest.raises(RouteUnfit, match=r"nothing leaves unsigned: secret file:none\.dkim"):
         await door.says()
+
+
+async def test_the_account_for_passing_letters_on_is_tried_and_what_is_wrong_is_said(tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    bench = SmtpBench()
+    await bench.start(tmp_path / "secrets", 5.0)
+    call = bench.call
+    good = ForwardSettings(
+        call.host, call.port, call.tls, "desk@a.test", call.username, call.secret_ref, call.ca_file_ref
+    )
+
+    async def says(given: ForwardSettings) -> str:
+        return await _forwarding(Settings(Connection("nowhere"), "", tmp_path, "w", forward=given))
+
+    assert "takes the login" in await says(good)
+    with pytest.raises(RouteUnfit, match="refuses at auth"):
+        await says(msgspec.structs.replace(good, username="nobody"))
+    with pytest.raises(SettingMissing, match="FORWARD_SMTP is not set"):
+        await says(ForwardSettings())
+    await bench.stop()

@@ -344,6 +344,18 @@ OWN = 'host = "mail.acme.test", ca_file = "ca.pem"'
 VERP = (OWN, f'{OWN}, options = {{ bounce_domain = "bounces.{{domain}}", imap_host = "imap.acme.test" }}')
 
 
+def test_replies_may_be_passed_on_to_a_person_but_not_round_in_the_fleet(tmp_path: Path) -> None:
+    def passed_on_to(address: str) -> tuple[str, str]:
+        return BOUNCES[0], f'forward_replies_to = "{address}"\n{BOUNCES[1]}'
+
+    facts = read_fleet(file(tmp_path, passed_on_to("Sales@acme.example"), VERP))
+    assert next(f for f in facts if isinstance(f, ClientDeclared)).forward_replies_to == "sales@acme.example"
+    box = next(f for f in facts if isinstance(f, MailboxDeclared)).mailbox
+    for address in (box.upper(), box.replace("@", "+x@"), "b@bounces.acme.test"):
+        assert any("is a mailbox of the fleet" in line for line in wrong(tmp_path, passed_on_to(address), VERP))
+    assert any("forward_replies_to" in line for line in wrong(tmp_path, passed_on_to("nobody"), VERP))
+
+
 def test_a_bounce_mailbox_and_an_address_for_unsubscribes_are_declared(tmp_path: Path) -> None:
     facts = read_fleet(file(tmp_path, BOUNCES, VERP))
     client = next(fact for fact in facts if isinstance(fact, ClientDeclared))

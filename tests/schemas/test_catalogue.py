@@ -74,7 +74,7 @@ OTHERS_WRITE = {
         "list.release_ordered",  # operators
     },
     "dns-observations": {"domain.observed", "spam.rates_told"},
-    "mail-positions": {"mailbox.read", "mailbox.unreadable"},
+    "mail-positions": {"mailbox.read", "mailbox.unreadable", "replies.forwarded"},
     "log-positions": {"provider.log_read"},
     "dead-letters": {"letter.died"},
     "alert-posts": {"alert.posting", "alert.posted", "alert.acknowledged"},
