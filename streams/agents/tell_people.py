@@ -19,7 +19,7 @@ from schemas.health import AlertRaised, AlertResolved
 from schemas.metrics import TELEGRAM_CALLS, TELEGRAM_WAITS
 from schemas.telling import AlertAcknowledged, AlertPosted, AlertPosting
 from schemas.topics import ALERT_POSTS, ALERTS, Topic, partition_of
-from streams.agents.alert_board import Board, Post, Quiet, Story, text_of
+from streams.agents.alert_board import Board, Post, Quiet, Story, fitted, text_of
 from streams.agents.side_by_side import side_by_side
 from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Record, Writer
 from streams.settings import Settings
@@ -207,7 +207,7 @@ class Teller:
         id_ = f"digest/{local:%Y-%m-%d}"
         if local.hour < self.audience.digest_hour or id_ in self.board.posts:
             return False
-        text = await self.digest.text()
+        text = fitted(await self.digest.text())
         await self._write(AlertPosting(id_, self.audience.chat, text, (), self.board.last_message))
         await self._say(self.board.posts[id_])
         return True
@@ -263,9 +263,9 @@ class Teller:
         if order is None:
             return "I know " + ", ".join(f"/{name}" for name in (*self.orders, "ack"))
         try:
-            return (await order(rest, who))[:4000]
+            return fitted(await order(rest, who))
         except OrderWrong as wrong:
-            return str(wrong)
+            return fitted(str(wrong))
 
     async def _acknowledged(self, rest: str, who: str) -> str:
         """Take /ack POST, or /ack alone for all that is going on."""

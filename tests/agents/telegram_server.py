@@ -14,6 +14,7 @@ from aiohttp import web
 
 TOKEN = "123456:a-token-of-the-tests"
 CHAT = -1001
+LONGEST = 4096  # UTF-16 units of a message's text
 BOT = {"id": 123456, "is_bot": True, "first_name": "mailfleet", "username": "mailfleet_bot"}
 
 
@@ -101,6 +102,8 @@ class BotServer:
 
     def _did(self, method: str, values: dict[str, str]) -> web.Response:
         buttons = json.loads(values["reply_markup"]) if "reply_markup" in values else None
+        if len(values.get("text", "").encode("utf-16-le")) > 2 * LONGEST:
+            return self._no(400, "Bad Request: message is too long")
         if method == "sendMessage":
             quiet = values.get("disable_notification") == "True"
             made = self._keep(Message(self.next_id, values["text"], buttons=buttons, silent=quiet))

@@ -44,9 +44,11 @@ class World:
         self.ordered: list[tuple[str, str]] = []
         self.bots: list[Telegram] = []
 
-    def raises(self, alert: str, severity: Severity = "warning", at: datetime | None = None) -> None:
+    def raises(
+        self, alert: str, severity: Severity = "warning", at: datetime | None = None, detail: str = "3 of 50"
+    ) -> None:
         """An alert is decided."""
-        self._put(AlertRaised(ACME, alert, severity, f"{alert} is out", "3 of 50", "mailbox_unhealthy"), at)
+        self._put(AlertRaised(ACME, alert, severity, f"{alert} is out", detail, "mailbox_unhealthy"), at)
 
     def resolves(self, alert: str) -> None:
         """It is over."""
@@ -137,6 +139,35 @@ async def test_alerts_of_one_kind_are_grouped_and_different_kinds_are_not(world:
     assert "15 × mailbox unhealthy" in first
     assert "and 3 more" in first
     assert "route_out/own is out" in second
+
+
+@pytest.mark.parametrize("detail", ["a word " * 1000, "📮" * 3000])
+async def test_what_is_too_long_for_telegram_is_cut_and_names_its_runbook_all_the_same(
+    world: World, detail: str
+) -> None:
+    world.raises("route_out/own", "critical", detail=detail)
+    world.raises("route_out/other" * 400, "critical")
+    world.raises("mailbox_unhealthy/anna", "critical", detail=detail)
+    world.now += timedelta(minutes=1)
+    bot = world.bot()
+    await tells_all(bot)
+    world.resolves("mailbox_unhealthy/anna")
+    await bot.obey(Heard(1, LENA, CHAT, 1, "/ack"))
+    await tells_all(bot)
+    (first, second, _noted) = world.told
+    for text in (first, second):
+        assert "what to do: ops/runbooks/mailbox_unhealthy.md\nseen by lena" in text
+    assert "resolved" in second
+
+
+async def test_an_answer_that_is_too_long_is_cut(world: World) -> None:
+    async def refuses(rest: str, _who: str) -> str:
+        raise OrderWrong(f"nobody is named {rest}")
+
+    bot = world.bot()
+    bot.orders = {"why": refuses}
+    await bot.obey(Heard(1, LENA, CHAT, 1, "/why " + "x" * 4090))
+    assert world.told[0].startswith("nobody is named xxx")
 
 
 async def test_at_night_only_what_is_critical_is_told_and_the_rest_in_the_morning(world: World) -> None:
