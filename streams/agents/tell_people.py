@@ -82,6 +82,7 @@ class Teller:
         self._writer = self.writer or Writer(self.settings.connection)
         self._read = {ALERTS.name: 0, ALERT_POSTS.name: 0}
         self._heard_up_to = 0
+        self._not_sent: set[str] = set()  # posts that Telegram put off: they do not stand in the chat
 
     def stop(self) -> None:
         """End; what is under way is found again by the next process."""
@@ -108,7 +109,7 @@ class Teller:
                 await asyncio.sleep(self.audience.gap_s if busy else POLL_S)
             except (LogUnreachable, AppendUncertain, TelegramAway) as error:
                 TELEGRAM_WAITS.inc()
-                wait = min(LONGEST_WAIT_S, max(1.0, wait * 2, getattr(error, "after_s", 0)))
+                wait = waits(wait, error)
                 log.warning("the teller tries again in %.0f s: %s", wait, error)
                 await asyncio.sleep(wait)
             except TelegramRefused as error:
@@ -150,7 +151,8 @@ class Teller:
             return True
         unsure = self.board.unsure()
         if unsure:
-            await self._settle(unsure[0])
+            post = unsure[0]
+            await (self._say(post) if post.id in self._not_sent else self._settle(post))
             return True
         new = self.board.new(self.now())
         if new is not None:
@@ -174,7 +176,13 @@ class Teller:
     async def _say(self, post: Post) -> None:
         silent = all(story.raised.severity == "info" for story in post.stories)
         TELEGRAM_CALLS.labels("say").inc()
-        message = await self.telegram.say(post.chat, post.shown, _buttons(post), silent=silent)
+        self._not_sent.discard(post.id)
+        try:
+            message = await self.telegram.say(post.chat, post.shown, _buttons(post), silent=silent)
+        except TelegramAway as error:
+            if error.after_s:
+                self._not_sent.add(post.id)
+            raise
         await self._write(AlertPosted(post.id, post.chat, message, post.shown))
 
     async def _settle(self, post: Post) -> None:
@@ -221,8 +229,9 @@ class Teller:
                     await self.obey(heard)
                     self._heard_up_to = max(self._heard_up_to, heard.update_id)
             except (TelegramAway, AppendUncertain, LogUnreachable) as error:
-                log.warning("the teller listens again in 5 s: %s", error)
-                await asyncio.sleep(5)
+                wait = max(5.0, getattr(error, "after_s", 0.0))
+                log.warning("the teller listens again in %.0f s: %s", wait, error)
+                await asyncio.sleep(wait)
             except TelegramRefused as error:
                 raise CannotTell(f"Telegram refuses to tell what people say: {error}") from error
 
@@ -273,6 +282,11 @@ class Teller:
         for post in open_:
             await self._write(AlertAcknowledged(post.id, who, self.now()))
         return f"noted: {len(open_)} message(s)"
+
+
+def waits(before: float, error: Exception) -> float:
+    """Return the seconds until the next try: longer each time, and never less than Telegram asks for."""
+    return max(min(LONGEST_WAIT_S, max(1.0, before * 2)), getattr(error, "after_s", 0.0))
 
 
 def _buttons(post: Post) -> list[tuple[str, str]]:

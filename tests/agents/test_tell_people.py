@@ -18,7 +18,7 @@ from schemas.ids import ClientId
 from schemas.telling import AlertAcknowledged, AlertPosted
 from schemas.topics import ALERT_POSTS, ALERTS
 from streams.agents.alert_board import Board, Quiet
-from streams.agents.tell_people import HELLO, Audience, Digest, OrderWrong, Teller
+from streams.agents.tell_people import HELLO, Audience, Digest, OrderWrong, Teller, waits
 from streams.log.kafka import Connection
 from streams.settings import Settings
 from tests.agents.memory_log import MemoryLog, MemoryReader, MemoryWriter
@@ -209,8 +209,15 @@ async def test_telegram_that_asks_for_patience_is_given_it(world: World) -> None
     with pytest.raises(TelegramAway) as away:
         await bot.step()
     assert away.value.after_s == 17
+    world.server.calls.clear()
     await tells_all(bot)
     assert len(world.told) == 1
+    assert "editMessageText" not in world.server.calls, "it was put off, so it is looked for nowhere"
+
+
+def test_the_wait_grows_to_a_minute_and_is_never_shorter_than_telegram_asks() -> None:
+    assert [waits(before, TelegramAway("not reached")) for before in (0, 1, 16, 40, 500)] == [1, 2, 32, 60, 60]
+    assert waits(1, TelegramAway("asked for patience", 300)) == 300
 
 
 async def test_a_message_whose_answer_was_lost_is_found_and_not_sent_again(world: World) -> None:
