@@ -1,6 +1,7 @@
 """The Telegram bot's process: its audience from the settings, its orders, its digest, and the sign of life it gives."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -23,9 +24,13 @@ from streams.log.kafka import Reader
 from streams.settings import SettingMissing, Settings
 
 _T = TypeVar("_T")
+log = logging.getLogger("mailfleet")
 BEAT_EVERY_S = 60.0
 TICKS_AT_MOST = timedelta(minutes=2)
 """A fleet stage whose newest tick is older is not at work."""
+
+IN_TIME = "-c statement_timeout=10000"
+"""A question that Postgres does not answer in 10 s holds up no alert."""
 
 _VOLUME = """
 select client, count(*) filter (where state in ('accepted', 'delivered', 'assumed_sent'))::int,
@@ -92,13 +97,16 @@ class Orders:
 
     async def _ask_of(self, ask: Callable[[Any], _T]) -> _T:
         def asked() -> _T:
-            with psycopg.connect(self._settings.database_url, connect_timeout=5) as connection:
+            with psycopg.connect(self._settings.database_url, connect_timeout=5, options=IN_TIME) as connection:
                 return ask(connection)
 
         try:
             return await asyncio.to_thread(asked)
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise OrderWrong("Postgres does not answer; mail goes on, but I cannot look anything up") from error
+        except psycopg.Error as error:
+            log.warning("Postgres could not be asked: %s", type(error).__name__)
+            raise OrderWrong("Postgres cannot answer that: is its schema up to date (`mailfleet migrate`)?") from error
 
     async def status(self, _rest: str, _who: str) -> str:
         """What was done in 24 hours, what waits, who is out."""

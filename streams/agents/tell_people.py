@@ -249,6 +249,12 @@ class Teller:
                 log.warning("person %d is not in TELEGRAM_PEOPLE and was not answered", heard.person)
             return
         who = f"{name} ({heard.person})"
+        try:
+            await self._answer(heard, who)
+        except TelegramRefused as error:  # a chat that they left, or blocked: the others are told all the same
+            log.warning("%s could not be answered in chat %d: %s", who, heard.chat, error)
+
+    async def _answer(self, heard: Heard, who: str) -> None:
         if heard.button:
             await self._pressed(heard, who)
         elif heard.text.startswith("/"):

@@ -41,6 +41,7 @@ class BotServer:
     calls: list[str] = field(default_factory=list)
     away: bool = False
     patience_s: int = 0  # the next call is answered 429
+    blocked: set[int] = field(default_factory=set)  # chats in which the bot may not write
     hang_up_after: int = 0  # the n-th call from now takes effect and is not answered
     url: str = ""
     said: asyncio.Event = field(default_factory=asyncio.Event)  # a message came
@@ -105,6 +106,8 @@ class BotServer:
         if len(values.get("text", "").encode("utf-16-le")) > 2 * LONGEST:
             return self._no(400, "Bad Request: message is too long")
         if method == "sendMessage":
+            if int(values["chat_id"]) in self.blocked:
+                return self._no(403, "Forbidden: bot was blocked by the user")
             quiet = values.get("disable_notification") == "True"
             made = self._keep(Message(self.next_id, values["text"], buttons=buttons, silent=quiet))
             return self._yes(self._message(made, int(values["chat_id"])))

@@ -311,6 +311,13 @@ async def test_only_allowed_people_are_obeyed_and_every_order_names_its_person(w
     assert world.told == ["anna@acme.test is paused", "write /pause and a mailbox", "I know /pause, /ack"]
 
 
+async def test_an_order_whose_answer_cannot_be_given_is_carried_out_once_and_ends_nothing(world: World) -> None:
+    bot, private = world.bot(), 7007
+    world.server.blocked.add(private)
+    await bot.obey(Heard(1, LENA, private, 1, "/pause anna@acme.test"))
+    assert world.ordered == [("anna@acme.test", "lena (7)")]
+
+
 async def test_a_pressed_button_notes_who_looks_after_it_and_the_message_says_so(world: World) -> None:
     world.raises("route_out/own", "critical")
     world.now += timedelta(minutes=1)

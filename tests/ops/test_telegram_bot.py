@@ -84,6 +84,9 @@ async def test_status_and_why_answer_from_postgres_and_say_when_it_is_away(setti
     with pytest.raises(OrderWrong, match="mail goes on"):
         await Orders(away).status("", LENA)
     assert "Postgres" in await Orders(away).digest()
+    with psycopg.connect(settings.database_url) as connection:
+        connection.execute("drop table sends cascade")
+    assert "mailfleet migrate" in await orders.digest(), "no alert waits for tables that are not there"
 
 
 @pytest.fixture
