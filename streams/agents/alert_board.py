@@ -74,7 +74,7 @@ class Board:
         self._stories: dict[int, Story] = {}
         self._going_on: dict[tuple[str, str], Story] = {}
         self.posts: dict[str, Post] = {}
-        self.last_message = 0
+        self._last: dict[int, int] = {}  # chat → the newest message known there; chats count by themselves
 
     # ── facts ────────────────────────────────────────────────────────────────────────────────────
 
@@ -105,9 +105,17 @@ class Board:
                         post.stories.append(story)
             case AlertPosted():
                 post.chat, post.message_id, post.shown = fact.chat, fact.message_id, fact.text
-                self.last_message = max(self.last_message, fact.message_id)
+                self.passed(fact.chat, fact.message_id)
             case AlertAcknowledged():
                 post.seen_by = fact.by
+
+    def passed(self, chat: int, message: int) -> None:
+        """A message of any kind stands in the chat: one of ours that is to come has a higher id."""
+        self._last[chat] = max(self.last_message(chat), message)
+
+    def last_message(self, chat: int) -> int:
+        """The newest message known in the chat, 0 when none is."""
+        return self._last.get(chat, 0)
 
     # ── what is due ──────────────────────────────────────────────────────────────────────────────
 

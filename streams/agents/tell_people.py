@@ -82,6 +82,7 @@ class Teller:
         self._writer = self.writer or Writer(self.settings.connection)
         self._read = {ALERTS.name: 0, ALERT_POSTS.name: 0}
         self._heard_up_to = 0
+        self._answers: set[tuple[int, int]] = set()  # (chat, message) of answers: no alert stands there
         self._not_sent: set[str] = set()  # posts that Telegram put off: they do not stand in the chat
 
     def stop(self) -> None:
@@ -145,7 +146,7 @@ class Teller:
 
     async def step(self) -> bool:
         """Do one thing that is due; False when nothing is."""
-        if not self.board.last_message:  # from where on would a message of doubtful fate be looked for?
+        if not self._last_message:  # from where on would a message of doubtful fate be looked for?
             message = await self.telegram.say(self.audience.chat, HELLO, silent=True)
             await self._write(AlertPosted("hello", self.audience.chat, message, HELLO))
             return True
@@ -170,7 +171,7 @@ class Teller:
 
     async def _post(self, id_: str, stories: list[Story]) -> None:
         offsets = tuple(story.offset for story in stories)
-        await self._write(AlertPosting(id_, self.audience.chat, text_of(stories), offsets, self.board.last_message))
+        await self._write(AlertPosting(id_, self.audience.chat, text_of(stories), offsets, self._last_message))
         await self._say(self.board.posts[id_])
 
     async def _say(self, post: Post) -> None:
@@ -178,25 +179,36 @@ class Teller:
         TELEGRAM_CALLS.labels("say").inc()
         self._not_sent.discard(post.id)
         try:
-            message = await self.telegram.say(post.chat, post.shown, _buttons(post), silent=silent)
+            message = await self.telegram.say(self.audience.chat, post.shown, _buttons(post), silent=silent)
         except TelegramAway as error:
             if error.after_s:
                 self._not_sent.add(post.id)
             raise
-        await self._write(AlertPosted(post.id, post.chat, message, post.shown))
+        await self._write(AlertPosted(post.id, self.audience.chat, message, post.shown))
 
     async def _settle(self, post: Post) -> None:
         """Look whether a message of doubtful fate stands in the chat; send it only when it does not."""
-        known = {other.message_id for other in self.board.posts.values()}
+        known = {(other.chat, other.message_id) for other in self.board.posts.values()} | self._answers
         for message in range(post.after + 1, post.after + 1 + PROBED):
-            if message not in known and await self._edit(post.chat, message, post.shown, post) != "not ours":
+            if (post.chat, message) not in known and await self._edit(
+                post.chat, message, post.shown, post
+            ) != "not ours":
                 await self._write(AlertPosted(post.id, post.chat, message, post.shown))
                 return
         await self._say(post)
 
+    @property
+    def _last_message(self) -> int:
+        return self.board.last_message(self.audience.chat)
+
     async def _edit(self, chat: int, message: int, text: str, post: Post) -> str:
         TELEGRAM_CALLS.labels("edit").inc()
-        return await self.telegram.edit(chat, message, text, _buttons(post))
+        try:
+            return await self.telegram.edit(chat, message, text, _buttons(post))
+        except TelegramRefused:
+            if chat == self.audience.chat:
+                raise
+            return "not ours"  # the chat before TELEGRAM_CHAT was changed
 
     async def _write(self, fact: AlertPosting | AlertPosted | AlertAcknowledged) -> None:
         """Append to alert-posts, and fold: what a later look at the topic finds is the same. Raises AppendUncertain."""
@@ -216,7 +228,7 @@ class Teller:
         if local.hour < self.audience.digest_hour or id_ in self.board.posts:
             return False
         text = fitted(await self.digest.text())
-        await self._write(AlertPosting(id_, self.audience.chat, text, (), self.board.last_message))
+        await self._write(AlertPosting(id_, self.audience.chat, text, (), self._last_message))
         await self._say(self.board.posts[id_])
         return True
 
@@ -235,14 +247,9 @@ class Teller:
             except TelegramRefused as error:
                 raise CannotTell(f"Telegram refuses to tell what people say: {error}") from error
 
-    def _passed(self, chat: int, message: int) -> None:
-        """A message of any kind stands in the chat: one of ours that is to come has a higher id."""
-        if chat == self.audience.chat:
-            self.board.last_message = max(self.board.last_message, message)
-
     async def obey(self, heard: Heard) -> None:
         """Carry out what an allowed person wrote or pressed; anybody else is not answered."""
-        self._passed(heard.chat, heard.message)
+        self.board.passed(heard.chat, heard.message)
         name = self.audience.people.get(heard.person)
         if name is None:
             if heard.person:
@@ -260,7 +267,9 @@ class Teller:
         elif heard.text.startswith("/"):
             command, _, rest = heard.text[1:].partition(" ")
             answer = await self._ordered(command.partition("@")[0], rest.strip(), who)
-            self._passed(heard.chat, await self.telegram.say(heard.chat, answer))
+            message = await self.telegram.say(heard.chat, answer)
+            self._answers.add((heard.chat, message))
+            self.board.passed(heard.chat, message)
 
     async def _pressed(self, heard: Heard, who: str) -> None:
         what, _, post = heard.button.partition(":")

@@ -42,6 +42,7 @@ class BotServer:
     away: bool = False
     patience_s: int = 0  # the next call is answered 429
     blocked: set[int] = field(default_factory=set)  # chats in which the bot may not write
+    moved: dict[int, int] = field(default_factory=dict)  # groups that became supergroups
     hang_up_after: int = 0  # the n-th call from now takes effect and is not answered
     url: str = ""
     said: asyncio.Event = field(default_factory=asyncio.Event)  # a message came
@@ -105,6 +106,10 @@ class BotServer:
         buttons = json.loads(values["reply_markup"]) if "reply_markup" in values else None
         if len(values.get("text", "").encode("utf-16-le")) > 2 * LONGEST:
             return self._no(400, "Bad Request: message is too long")
+        if (to := self.moved.get(int(values.get("chat_id", 0)))) is not None:
+            why = {"error_code": 400, "description": "Bad Request: group chat was upgraded to a supergroup chat"}
+            parameters = {"migrate_to_chat_id": to}
+            return web.json_response({"ok": False, **why, "parameters": parameters}, status=400)
         if method == "sendMessage":
             if int(values["chat_id"]) in self.blocked:
                 return self._no(403, "Forbidden: bot was blocked by the user")

@@ -58,7 +58,7 @@ class World:
         envelope = registry.enveloped(fact, id="x", at=self.now, key="acme", by="test")
         self.log.put(ALERTS.name, 0, to_wire(envelope), at or self.now)
 
-    def bot(self, telegram: Telegram | None = None, writer: MemoryWriter | None = None) -> Teller:
+    def bot(self, telegram: Telegram | None = None, writer: MemoryWriter | None = None, chat: int = CHAT) -> Teller:
         """A new process."""
         if telegram is None:
             telegram = Telegram(TOKEN, self.server.url)
@@ -66,7 +66,7 @@ class World:
         return Teller(
             Settings(Connection("nowhere"), "", Path(), "bot"),
             telegram,
-            Audience(CHAT, {LENA: "lena"}, Quiet(22, 7), gap_s=0),
+            Audience(chat, {LENA: "lena"}, Quiet(22, 7), gap_s=0),
             {"pause": self._pause},
             now=lambda: self.now,
             reader=MemoryReader(self.log),
@@ -232,6 +232,51 @@ async def test_a_message_whose_answer_was_lost_is_found_and_not_sent_again(world
     await tells_all(world.bot())
     assert len(world.told) == 1
     assert isinstance(world.facts()[-1], AlertPosted)
+
+
+async def test_an_answer_that_was_given_meanwhile_does_not_become_the_alert(world: World) -> None:
+    world.raises("route_out/own", "critical")
+    world.now += timedelta(minutes=1)
+    bot = world.bot()
+    await bot.catch_up()
+    await bot.step()  # its hello
+    world.server.away = True
+    with pytest.raises(TelegramAway):
+        await bot.step()
+    world.server.away = False
+    await bot.obey(Heard(1, LENA, CHAT, 1, "/pause anna@acme.test"))
+    await tells_all(bot)
+    assert ["is paused" in text for text in world.told] == [True, False]
+
+
+async def test_a_group_that_moved_is_told_and_once_the_settings_name_the_new_one_all_is_told_there(
+    world: World,
+) -> None:
+    new = CHAT - 1
+    world.server.next_id = 5000
+    world.raises("route_out/own", "critical")
+    world.now += timedelta(minutes=1)
+    await tells_all(world.bot())
+    world.server.moved[CHAT] = new
+    world.resolves("route_out/own")
+    world.raises("route_out/other", "critical")
+    world.now += timedelta(minutes=1)
+    bot = world.bot()
+    await bot.catch_up()
+    with pytest.raises(TelegramRefused, match=f"supergroup, whose chat is {new}"):
+        await bot.step()
+    world.server.next_id = 2  # a supergroup counts by itself
+    await tells_all(world.bot(chat=new))
+    assert ["route_out/other" in text for text in world.told] == [False, True]
+    world.raises("route_out/third", "critical")
+    world.now += timedelta(minutes=1)
+    bot = world.bot(chat=new)
+    await bot.catch_up()
+    world.server.hang_up_after = 1
+    with pytest.raises(TelegramAway):
+        await bot.step()
+    await tells_all(world.bot(chat=new))
+    assert len(world.told) == 3, "found where the new chat counts"
 
 
 class MortalTelegram(Telegram):
