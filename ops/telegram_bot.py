@@ -17,7 +17,7 @@ from ops.stories import senders_named
 from schemas.fleet import StopScope
 from schemas.health import Scope
 from schemas.ids import ClientId
-from schemas.topics import FLEET_TICKS
+from schemas.topics import DELIVERY_TICKS, FLEET_TICKS, Topic
 from streams.agents.alert_board import Quiet
 from streams.agents.tell_people import Audience, Digest, OrderWrong, Teller
 from streams.log.kafka import Reader
@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 log = logging.getLogger("mailfleet")
 BEAT_EVERY_S = 60.0
 TICKS_AT_MOST = timedelta(minutes=2)
-"""A fleet stage whose newest tick is older is not at work."""
+"""A stage whose newest tick is older is not at work."""
 
 IN_TIME = "-c statement_timeout=10000"
 """A question that Postgres does not answer in 10 s holds up no alert."""
@@ -181,7 +181,7 @@ def _named(rest: str, command: str) -> str:
 class Heartbeat:
     """A sign of life to somebody outside (a dead-man service), once a minute, while bot, worker and broker live.
 
-    The bot gives it only when the fleet stage's ticks go on: whoever outside does not hear it calls a person.
+    The bot gives it only when the ticks of both stages go on: whoever outside does not hear it calls a person.
     """
 
     def __init__(
@@ -196,9 +196,10 @@ class Heartbeat:
         """Give the sign if it is due. Raises LogUnreachable."""
         if time.monotonic() - self._given < BEAT_EVERY_S:
             return
-        newest = await self._newest_tick()
-        if newest is None or self._now() - newest > TICKS_AT_MOST:
-            return
+        for ticks in (FLEET_TICKS, DELIVERY_TICKS):
+            newest = await self._newest(ticks)
+            if newest is None or self._now() - newest > TICKS_AT_MOST:
+                return
         try:
             async with httpx.AsyncClient(timeout=10) as client:
                 (await client.get(self._settings.telegram.heartbeat_url)).raise_for_status()
@@ -206,10 +207,10 @@ class Heartbeat:
             return  # whoever listens outside will miss it: that is its purpose
         self._given = time.monotonic()
 
-    async def _newest_tick(self) -> datetime | None:
-        name = self._settings.topic(FLEET_TICKS)
+    async def _newest(self, topic: Topic) -> datetime | None:
+        name = self._settings.topic(topic)
         newest: datetime | None = None
-        ends = await self._reader.ends((name, p) for p in range(FLEET_TICKS.partitions))
+        ends = await self._reader.ends((name, p) for p in range(topic.partitions))
         for (_, partition), end in ends.items():
             record = await self._reader.one(name, partition, end - 1) if end else None
             if record is not None and (newest is None or record.at > newest):
