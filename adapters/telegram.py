@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup, Update
-from telegram.error import BadRequest, Forbidden, InvalidToken, NetworkError, RetryAfter, TelegramError
+from telegram.error import BadRequest, ChatMigrated, Forbidden, InvalidToken, NetworkError, RetryAfter, TelegramError
 from telegram.request import HTTPXRequest
 from telegram.warnings import PTBDeprecationWarning
 
@@ -128,6 +128,8 @@ def _kind(error: TelegramError) -> TelegramAway | TelegramRefused:
     """BadRequest is a NetworkError in the library's tree: it is looked at first. Never the URL: it has the token."""
     if isinstance(error, RetryAfter):
         return TelegramAway("asked for patience", _patience(error))
+    if isinstance(error, ChatMigrated):
+        return TelegramRefused(f"the group became a supergroup, whose chat is {error.new_chat_id}")
     if isinstance(error, BadRequest | Forbidden | InvalidToken):
         return TelegramRefused(error.message)
     if isinstance(error, NetworkError):

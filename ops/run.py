@@ -37,6 +37,7 @@ from schemas.topics import (
     ALERT_POSTS,
     ALERTS,
     DELIVERY_INPUTS,
+    DELIVERY_TICKS,
     DNS_OBSERVATIONS,
     FLEET_INPUTS,
     FLEET_JOURNAL,
@@ -140,7 +141,7 @@ async def run_door(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def _telegram(settings: Settings, stop: asyncio.Event) -> None:
-    wanted = {settings.topic(t): t for t in (ALERTS, ALERT_POSTS, FLEET_INPUTS, FLEET_TICKS)}
+    wanted = {settings.topic(t): t for t in (ALERTS, ALERT_POSTS, FLEET_INPUTS, FLEET_TICKS, DELIVERY_TICKS)}
     await asyncio.to_thread(check, settings.connection, wanted)
     teller = teller_of(settings)
     await _until(stop, teller.run(), teller.stop)

@@ -1,6 +1,7 @@
 """The Telegram bot's process: its audience from the settings, its orders, its digest, and the sign of life it gives."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -16,16 +17,20 @@ from ops.stories import senders_named
 from schemas.fleet import StopScope
 from schemas.health import Scope
 from schemas.ids import ClientId
-from schemas.topics import FLEET_TICKS
+from schemas.topics import DELIVERY_TICKS, FLEET_TICKS, Topic
 from streams.agents.alert_board import Quiet
 from streams.agents.tell_people import Audience, Digest, OrderWrong, Teller
 from streams.log.kafka import Reader
 from streams.settings import SettingMissing, Settings
 
 _T = TypeVar("_T")
+log = logging.getLogger("mailfleet")
 BEAT_EVERY_S = 60.0
 TICKS_AT_MOST = timedelta(minutes=2)
-"""A fleet stage whose newest tick is older is not at work."""
+"""A stage whose newest tick is older is not at work."""
+
+IN_TIME = "-c statement_timeout=10000"
+"""A question that Postgres does not answer in 10 s holds up no alert."""
 
 _VOLUME = """
 select client, count(*) filter (where state in ('accepted', 'delivered', 'assumed_sent'))::int,
@@ -92,13 +97,16 @@ class Orders:
 
     async def _ask_of(self, ask: Callable[[Any], _T]) -> _T:
         def asked() -> _T:
-            with psycopg.connect(self._settings.database_url, connect_timeout=5) as connection:
+            with psycopg.connect(self._settings.database_url, connect_timeout=5, options=IN_TIME) as connection:
                 return ask(connection)
 
         try:
             return await asyncio.to_thread(asked)
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise OrderWrong("Postgres does not answer; mail goes on, but I cannot look anything up") from error
+        except psycopg.Error as error:
+            log.warning("Postgres could not be asked: %s", type(error).__name__)
+            raise OrderWrong("Postgres cannot answer that: is its schema up to date (`mailfleet migrate`)?") from error
 
     async def status(self, _rest: str, _who: str) -> str:
         """What was done in 24 hours, what waits, who is out."""
@@ -173,7 +181,7 @@ def _named(rest: str, command: str) -> str:
 class Heartbeat:
     """A sign of life to somebody outside (a dead-man service), once a minute, while bot, worker and broker live.
 
-    The bot gives it only when the fleet stage's ticks go on: whoever outside does not hear it calls a person.
+    The bot gives it only when the ticks of both stages go on: whoever outside does not hear it calls a person.
     """
 
     def __init__(
@@ -188,9 +196,10 @@ class Heartbeat:
         """Give the sign if it is due. Raises LogUnreachable."""
         if time.monotonic() - self._given < BEAT_EVERY_S:
             return
-        newest = await self._newest_tick()
-        if newest is None or self._now() - newest > TICKS_AT_MOST:
-            return
+        for ticks in (FLEET_TICKS, DELIVERY_TICKS):
+            newest = await self._newest(ticks)
+            if newest is None or self._now() - newest > TICKS_AT_MOST:
+                return
         try:
             async with httpx.AsyncClient(timeout=10) as client:
                 (await client.get(self._settings.telegram.heartbeat_url)).raise_for_status()
@@ -198,10 +207,10 @@ class Heartbeat:
             return  # whoever listens outside will miss it: that is its purpose
         self._given = time.monotonic()
 
-    async def _newest_tick(self) -> datetime | None:
-        name = self._settings.topic(FLEET_TICKS)
+    async def _newest(self, topic: Topic) -> datetime | None:
+        name = self._settings.topic(topic)
         newest: datetime | None = None
-        ends = await self._reader.ends((name, p) for p in range(FLEET_TICKS.partitions))
+        ends = await self._reader.ends((name, p) for p in range(topic.partitions))
         for (_, partition), end in ends.items():
             record = await self._reader.one(name, partition, end - 1) if end else None
             if record is not None and (newest is None or record.at > newest):

@@ -18,6 +18,13 @@ _COLUMNS = """
 select attname, col_description(attrelid, attnum) from pg_attribute
 where attrelid = format('analyst.%%I', %s::text)::regclass and attnum > 0 and not attisdropped
 """
+_WRITING = """
+select format('revoke execute on function %s from public', oid::regprocedure)
+from pg_proc
+where pronamespace = 'pg_catalog'::regnamespace
+  and proname in ('lo_creat', 'lo_create', 'lo_from_bytea', 'pg_logical_emit_message')
+"""
+"""What anybody may write without any right: objects that nobody finds, and the server's log."""
 MOST_BYTES = 63  # of a name in Postgres
 
 
@@ -49,12 +56,15 @@ def make_login(connection: "psycopg.Connection[tuple[object, ...]]", client: str
         ("search_path", role),
         ("default_transaction_read_only", "on"),
         ("statement_timeout", "60s"),
+        ("idle_in_transaction_session_timeout", "60s"),  # a migration or the swap of a rebuild would wait for it
     ):
         connection.execute(
             sql.SQL("alter role {} set {} = {}").format(name, sql.Identifier(setting), sql.Literal(value))
         )
     database = sql.Identifier(connection.info.dbname)
     connection.execute(sql.SQL("revoke create, temporary on database {} from public").format(database))
+    for (statement,) in connection.execute(_WRITING).fetchall():
+        connection.execute(str(statement).encode())
     if client:
         show_own_rows(connection, client)
     return role

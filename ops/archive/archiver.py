@@ -167,6 +167,9 @@ class Archiver:
     def _check_start(self, place: TopicPartition, hand: _Hand, start: int) -> None:
         if start <= hand.next:
             return
+        if hand.sealed and not hand.kept.segments:  # all deleted after their time, here as in Kafka
+            hand.next = start
+            return
         name = f"{place.topic}/{place.partition}"
         if self._topics[place.topic].journal:
             raise JournalBroken(

@@ -99,6 +99,7 @@ class _Restore:
         self.places: list[_Place] = []
         self.ids: dict[str, str] = {}
         self.bounds: dict[tuple[str, int], tuple[int, int]] = {}
+        self.waiting: dict[str, int] = {}  # source → the last seq of it in inputs that are not decided yet
         self.fillers: dict[tuple[str, int], int] = {}  # before which offset they end
 
     async def run(self, replicas: int, flush_each_append: bool) -> Restored:
@@ -109,7 +110,7 @@ class _Restore:
         self.bounds = await self._bounds()
         for role in ROLES:
             await self._journals(role)
-        for name, topic in self.topics.items():
+        for name, topic in sorted(self.topics.items(), key=lambda named: named[1].archive == "sealed"):
             if not topic.journal:
                 await self._others(name, topic)
         self.bulk.flush()
@@ -158,9 +159,20 @@ class _Restore:
         lineage = self.lineages[name]
         kept = self.shelf.partitions_of(lineage[-1]).get(number, Partition()) if lineage else Partition()
         end = max(kept.end, lineage[-1].starts[number]) if lineage else 0
+        if self.topics[name].archive == "sealed":
+            end = max(end, self._taken(self.topics[name], number))
         place = _Place(self.topics[name], name, number, lineage, kept, end=end)
         self.places.append(place)
         return place
+
+    def _taken(self, topic: Topic, number: int) -> int:
+        """The offset before which what was read of it is known: a new record there would pass for one decided before.
+
+        What is private is deleted after its time, or was not archived yet: its own end says too little.
+        """
+        source = Origin(topic.name, number, 0, 0).source
+        known = (position.origin(source)[0] for position in self.positions.values())
+        return 1 + max(self.waiting.get(source, -1), *known)
 
     async def _journals(self, role: Role) -> None:
         """Write the journals as they were, void entries too, and learn where each stands."""
@@ -233,8 +245,9 @@ class _Restore:
                 at += 1
             elif last.offset == at - 1:
                 await self._compare(place, last)
-            self._note(place.name, last)
+            self._note(place, last)
             last = next(records, None)
+        self._fill_up(place, at, place.end)
 
     def _fill_up(self, place: _Place, at: int, until: int) -> int:
         """Write fillers up to offset `until`: what stood there is not needed, or was a transaction's marker."""
@@ -251,7 +264,12 @@ class _Restore:
                 "fills an empty Kafka alone. Use a fresh cluster."
             )
 
-    def _note(self, name: str, record: Kept) -> None:
+    def _note(self, place: _Place, record: Kept) -> None:
+        name = place.name
+        if place.topic in [role.inputs for role in ROLES.values()]:
+            origin = _origin_in(record)
+            if origin is not None:
+                self.waiting[origin.source] = max(origin.seq, self.waiting.get(origin.source, -1))
         self.done.records[name] = self.done.records.get(name, 0) + 1
         at = datetime.fromtimestamp(record.at_ms / 1000, UTC)
         self.done.newest[name] = max(at, self.done.newest.get(name, at))
@@ -407,7 +425,7 @@ def _opening_entry(position: Position, fact: JournalContinued, now: datetime) ->
     )
 
 
-def _origin_in(record: Record) -> Origin | None:
+def _origin_in(record: Record | Kept) -> Origin | None:
     try:
         return from_wire(record.value).origin
     except Unreadable:

@@ -90,11 +90,13 @@ async def look(
         for looked in looks:
             state.add(looked.state)
         if kafka:
-            checked.problems += await _seam(connection, shelf, lineage[-1], state)
+            checked.problems += await _seam(connection, shelf, topic, lineage[-1], state)
     return checked
 
 
-async def _seam(connection: Connection, shelf: Shelf, generation: Generation, state: TopicState) -> list[str]:
+async def _seam(
+    connection: Connection, shelf: Shelf, topic: Topic, generation: Generation, state: TopicState
+) -> list[str]:
     """Compare the archive's ends with Kafka's bounds: no offset may be in neither."""
     name = generation.topic
     found = (await asyncio.to_thread(describe, connection, [name]))[name]
@@ -110,7 +112,7 @@ async def _seam(connection: Connection, shelf: Shelf, generation: Generation, st
             kept = shelf.partitions_of(generation).get(number, Partition())
             archived = max(kept.end, generation.starts[number])
             state.behind += max(0, end - max(archived, start))
-            if start > archived:
+            if start > archived and (topic.archive == "kept" or kept.segments):  # else past its time in both
                 problems.append(f"{name}/{number}: offsets {archived}..{start - 1} are neither in Kafka nor archived")
             if archived > end:
                 problems.append(f"{name}/{number}: Kafka ends at {end}, the archive at {archived}: Kafka was cut short")

@@ -16,7 +16,7 @@ GROUPED_FOR = {"info": timedelta(minutes=5), "warning": timedelta(seconds=30), "
 """How long the first alert of a kind waits for others of its kind."""
 MOST_LINES = 12
 LONGEST_TEXT = 3_900
-"""Characters; Telegram takes 4,096 (Bot API, sendMessage)."""
+"""UTF-16 units, as Telegram counts; it takes 4,096 (Bot API, sendMessage)."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Board:
         self._stories: dict[int, Story] = {}
         self._going_on: dict[tuple[str, str], Story] = {}
         self.posts: dict[str, Post] = {}
-        self.last_message = 0
+        self._last: dict[int, int] = {}  # chat → the newest message known there; chats count by themselves
 
     # ── facts ────────────────────────────────────────────────────────────────────────────────────
 
@@ -97,7 +97,7 @@ class Board:
         post = self.posts.setdefault(fact.post, Post(fact.post))
         match fact:
             case AlertPosting():
-                post.chat, post.shown, post.after = fact.chat, fact.text, fact.after
+                post.chat, post.shown, post.after = fact.chat, fitted(fact.text), fact.after
                 for offset in fact.offsets:
                     story = self._stories.get(offset)
                     if story is not None and not story.post:
@@ -105,9 +105,17 @@ class Board:
                         post.stories.append(story)
             case AlertPosted():
                 post.chat, post.message_id, post.shown = fact.chat, fact.message_id, fact.text
-                self.last_message = max(self.last_message, fact.message_id)
+                self.passed(fact.chat, fact.message_id)
             case AlertAcknowledged():
                 post.seen_by = fact.by
+
+    def passed(self, chat: int, message: int) -> None:
+        """A message of any kind stands in the chat: one of ours that is to come has a higher id."""
+        self._last[chat] = max(self.last_message(chat), message)
+
+    def last_message(self, chat: int) -> int:
+        """The newest message known in the chat, 0 when none is."""
+        return self._last.get(chat, 0)
 
     # ── what is due ──────────────────────────────────────────────────────────────────────────────
 
@@ -136,25 +144,43 @@ class Board:
 
     def text(self, post: Post) -> str:
         """What the message should say now."""
-        seen = f"\nseen by {post.seen_by}" if post.seen_by else ""
-        return text_of(post.stories)[: LONGEST_TEXT - len(seen)] + seen
+        return text_of(post.stories, post.seen_by)
 
 
-def text_of(stories: Iterable[Story]) -> str:
-    """Return the text of a message over these stories."""
+def text_of(stories: Iterable[Story], seen_by: str = "") -> str:
+    """Return the text of a message over these stories; what is too long loses the end of its evidence, not the rest."""
     stories = list(stories)
     first = stories[0].raised
-    over = all(story.resolved for story in stories)
-    sign = "✅" if over else SIGNS[first.severity]
+    sign = "✅" if all(story.resolved for story in stories) else SIGNS[first.severity]
+    end = f"\nwhat to do: {_runbook(first)}" + (f"\nseen by {seen_by}" if seen_by else "")
     if len(stories) == 1:
-        return f"{sign} {first.client}: {first.title}\n{first.detail}{_end(stories[0])}\nwhat to do: {_runbook(first)}"
+        end = _end(stories[0]) + end
+        told = f"{sign} {first.client}: {first.title}\n{first.detail}"
+    else:
+        told = _grouped(sign, stories)
+    return fitted(fitted(told, max(1, LONGEST_TEXT - _units(end))) + end)
+
+
+def _grouped(sign: str, stories: list[Story]) -> str:
+    first = stories[0].raised
     kind = first.alert.partition("/")[0].replace("_", " ")
     going_on = sum(not story.resolved for story in stories)
-    lines = [f"{sign} {first.client}: {len(stories)} × {kind}" + ("" if over else f", {going_on} going on")]
+    lines = [f"{sign} {first.client}: {len(stories)} × {kind}" + (f", {going_on} going on" if going_on else "")]
     lines += [f"{'✓' if story.resolved else '•'} {story.raised.title}" for story in stories[:MOST_LINES]]
     if len(stories) > MOST_LINES:
         lines.append(f"and {len(stories) - MOST_LINES} more")
-    return "\n".join([*lines, f"what to do: {_runbook(first)}"])
+    return "\n".join(lines)
+
+
+def fitted(text: str, most: int = LONGEST_TEXT) -> str:
+    """Return the text, cut where it is longer than `most` UTF-16 units."""
+    if _units(text) <= most:
+        return text
+    return text.encode("utf-16-le", "surrogatepass")[: 2 * (most - 1)].decode("utf-16-le", "ignore") + "…"
+
+
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def _end(story: Story) -> str:

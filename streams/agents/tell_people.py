@@ -19,7 +19,7 @@ from schemas.health import AlertRaised, AlertResolved
 from schemas.metrics import TELEGRAM_CALLS, TELEGRAM_WAITS
 from schemas.telling import AlertAcknowledged, AlertPosted, AlertPosting
 from schemas.topics import ALERT_POSTS, ALERTS, Topic, partition_of
-from streams.agents.alert_board import Board, Post, Quiet, Story, text_of
+from streams.agents.alert_board import Board, Post, Quiet, Story, fitted, text_of
 from streams.agents.side_by_side import side_by_side
 from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Record, Writer
 from streams.settings import Settings
@@ -82,6 +82,8 @@ class Teller:
         self._writer = self.writer or Writer(self.settings.connection)
         self._read = {ALERTS.name: 0, ALERT_POSTS.name: 0}
         self._heard_up_to = 0
+        self._answers: set[tuple[int, int]] = set()  # (chat, message) of answers: no alert stands there
+        self._not_sent: set[str] = set()  # posts that Telegram put off: they do not stand in the chat
 
     def stop(self) -> None:
         """End; what is under way is found again by the next process."""
@@ -108,7 +110,7 @@ class Teller:
                 await asyncio.sleep(self.audience.gap_s if busy else POLL_S)
             except (LogUnreachable, AppendUncertain, TelegramAway) as error:
                 TELEGRAM_WAITS.inc()
-                wait = min(LONGEST_WAIT_S, max(1.0, wait * 2, getattr(error, "after_s", 0)))
+                wait = waits(wait, error)
                 log.warning("the teller tries again in %.0f s: %s", wait, error)
                 await asyncio.sleep(wait)
             except TelegramRefused as error:
@@ -144,13 +146,14 @@ class Teller:
 
     async def step(self) -> bool:
         """Do one thing that is due; False when nothing is."""
-        if not self.board.last_message:  # from where on would a message of doubtful fate be looked for?
+        if not self._last_message:  # from where on would a message of doubtful fate be looked for?
             message = await self.telegram.say(self.audience.chat, HELLO, silent=True)
             await self._write(AlertPosted("hello", self.audience.chat, message, HELLO))
             return True
         unsure = self.board.unsure()
         if unsure:
-            await self._settle(unsure[0])
+            post = unsure[0]
+            await (self._say(post) if post.id in self._not_sent else self._settle(post))
             return True
         new = self.board.new(self.now())
         if new is not None:
@@ -168,27 +171,44 @@ class Teller:
 
     async def _post(self, id_: str, stories: list[Story]) -> None:
         offsets = tuple(story.offset for story in stories)
-        await self._write(AlertPosting(id_, self.audience.chat, text_of(stories), offsets, self.board.last_message))
+        await self._write(AlertPosting(id_, self.audience.chat, text_of(stories), offsets, self._last_message))
         await self._say(self.board.posts[id_])
 
     async def _say(self, post: Post) -> None:
         silent = all(story.raised.severity == "info" for story in post.stories)
         TELEGRAM_CALLS.labels("say").inc()
-        message = await self.telegram.say(post.chat, post.shown, _buttons(post), silent=silent)
-        await self._write(AlertPosted(post.id, post.chat, message, post.shown))
+        self._not_sent.discard(post.id)
+        try:
+            message = await self.telegram.say(self.audience.chat, post.shown, _buttons(post), silent=silent)
+        except TelegramAway as error:
+            if error.after_s:
+                self._not_sent.add(post.id)
+            raise
+        await self._write(AlertPosted(post.id, self.audience.chat, message, post.shown))
 
     async def _settle(self, post: Post) -> None:
         """Look whether a message of doubtful fate stands in the chat; send it only when it does not."""
-        known = {other.message_id for other in self.board.posts.values()}
+        known = {(other.chat, other.message_id) for other in self.board.posts.values()} | self._answers
         for message in range(post.after + 1, post.after + 1 + PROBED):
-            if message not in known and await self._edit(post.chat, message, post.shown, post) != "not ours":
+            if (post.chat, message) not in known and await self._edit(
+                post.chat, message, post.shown, post
+            ) != "not ours":
                 await self._write(AlertPosted(post.id, post.chat, message, post.shown))
                 return
         await self._say(post)
 
+    @property
+    def _last_message(self) -> int:
+        return self.board.last_message(self.audience.chat)
+
     async def _edit(self, chat: int, message: int, text: str, post: Post) -> str:
         TELEGRAM_CALLS.labels("edit").inc()
-        return await self.telegram.edit(chat, message, text, _buttons(post))
+        try:
+            return await self.telegram.edit(chat, message, text, _buttons(post))
+        except TelegramRefused:
+            if chat == self.audience.chat:
+                raise
+            return "not ours"  # the chat before TELEGRAM_CHAT was changed
 
     async def _write(self, fact: AlertPosting | AlertPosted | AlertAcknowledged) -> None:
         """Append to alert-posts, and fold: what a later look at the topic finds is the same. Raises AppendUncertain."""
@@ -207,8 +227,8 @@ class Teller:
         id_ = f"digest/{local:%Y-%m-%d}"
         if local.hour < self.audience.digest_hour or id_ in self.board.posts:
             return False
-        text = await self.digest.text()
-        await self._write(AlertPosting(id_, self.audience.chat, text, (), self.board.last_message))
+        text = fitted(await self.digest.text())
+        await self._write(AlertPosting(id_, self.audience.chat, text, (), self._last_message))
         await self._say(self.board.posts[id_])
         return True
 
@@ -221,31 +241,35 @@ class Teller:
                     await self.obey(heard)
                     self._heard_up_to = max(self._heard_up_to, heard.update_id)
             except (TelegramAway, AppendUncertain, LogUnreachable) as error:
-                log.warning("the teller listens again in 5 s: %s", error)
-                await asyncio.sleep(5)
+                wait = max(5.0, getattr(error, "after_s", 0.0))
+                log.warning("the teller listens again in %.0f s: %s", wait, error)
+                await asyncio.sleep(wait)
             except TelegramRefused as error:
                 raise CannotTell(f"Telegram refuses to tell what people say: {error}") from error
 
-    def _passed(self, chat: int, message: int) -> None:
-        """A message of any kind stands in the chat: one of ours that is to come has a higher id."""
-        if chat == self.audience.chat:
-            self.board.last_message = max(self.board.last_message, message)
-
     async def obey(self, heard: Heard) -> None:
         """Carry out what an allowed person wrote or pressed; anybody else is not answered."""
-        self._passed(heard.chat, heard.message)
+        self.board.passed(heard.chat, heard.message)
         name = self.audience.people.get(heard.person)
         if name is None:
             if heard.person:
                 log.warning("person %d is not in TELEGRAM_PEOPLE and was not answered", heard.person)
             return
         who = f"{name} ({heard.person})"
+        try:
+            await self._answer(heard, who)
+        except TelegramRefused as error:  # a chat that they left, or blocked: the others are told all the same
+            log.warning("%s could not be answered in chat %d: %s", who, heard.chat, error)
+
+    async def _answer(self, heard: Heard, who: str) -> None:
         if heard.button:
             await self._pressed(heard, who)
         elif heard.text.startswith("/"):
             command, _, rest = heard.text[1:].partition(" ")
             answer = await self._ordered(command.partition("@")[0], rest.strip(), who)
-            self._passed(heard.chat, await self.telegram.say(heard.chat, answer))
+            message = await self.telegram.say(heard.chat, answer)
+            self._answers.add((heard.chat, message))
+            self.board.passed(heard.chat, message)
 
     async def _pressed(self, heard: Heard, who: str) -> None:
         what, _, post = heard.button.partition(":")
@@ -263,9 +287,9 @@ class Teller:
         if order is None:
             return "I know " + ", ".join(f"/{name}" for name in (*self.orders, "ack"))
         try:
-            return (await order(rest, who))[:4000]
+            return fitted(await order(rest, who))
         except OrderWrong as wrong:
-            return str(wrong)
+            return fitted(str(wrong))
 
     async def _acknowledged(self, rest: str, who: str) -> str:
         """Take /ack POST, or /ack alone for all that is going on."""
@@ -273,6 +297,11 @@ class Teller:
         for post in open_:
             await self._write(AlertAcknowledged(post.id, who, self.now()))
         return f"noted: {len(open_)} message(s)"
+
+
+def waits(before: float, error: Exception) -> float:
+    """Return the seconds until the next try: longer each time, and never less than Telegram asks for."""
+    return max(min(LONGEST_WAIT_S, max(1.0, before * 2)), getattr(error, "after_s", 0.0))
 
 
 def _buttons(post: Post) -> list[tuple[str, str]]:

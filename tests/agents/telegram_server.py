@@ -14,6 +14,7 @@ from aiohttp import web
 
 TOKEN = "123456:a-token-of-the-tests"
 CHAT = -1001
+LONGEST = 4096  # UTF-16 units of a message's text
 BOT = {"id": 123456, "is_bot": True, "first_name": "mailfleet", "username": "mailfleet_bot"}
 
 
@@ -40,6 +41,8 @@ class BotServer:
     calls: list[str] = field(default_factory=list)
     away: bool = False
     patience_s: int = 0  # the next call is answered 429
+    blocked: set[int] = field(default_factory=set)  # chats in which the bot may not write
+    moved: dict[int, int] = field(default_factory=dict)  # groups that became supergroups
     hang_up_after: int = 0  # the n-th call from now takes effect and is not answered
     url: str = ""
     said: asyncio.Event = field(default_factory=asyncio.Event)  # a message came
@@ -101,7 +104,15 @@ class BotServer:
 
     def _did(self, method: str, values: dict[str, str]) -> web.Response:
         buttons = json.loads(values["reply_markup"]) if "reply_markup" in values else None
+        if len(values.get("text", "").encode("utf-16-le")) > 2 * LONGEST:
+            return self._no(400, "Bad Request: message is too long")
+        if (to := self.moved.get(int(values.get("chat_id", 0)))) is not None:
+            why = {"error_code": 400, "description": "Bad Request: group chat was upgraded to a supergroup chat"}
+            parameters = {"migrate_to_chat_id": to}
+            return web.json_response({"ok": False, **why, "parameters": parameters}, status=400)
         if method == "sendMessage":
+            if int(values["chat_id"]) in self.blocked:
+                return self._no(403, "Forbidden: bot was blocked by the user")
             quiet = values.get("disable_notification") == "True"
             made = self._keep(Message(self.next_id, values["text"], buttons=buttons, silent=quiet))
             return self._yes(self._message(made, int(values["chat_id"])))

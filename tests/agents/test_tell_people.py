@@ -18,7 +18,7 @@ from schemas.ids import ClientId
 from schemas.telling import AlertAcknowledged, AlertPosted
 from schemas.topics import ALERT_POSTS, ALERTS
 from streams.agents.alert_board import Board, Quiet
-from streams.agents.tell_people import HELLO, Audience, Digest, OrderWrong, Teller
+from streams.agents.tell_people import HELLO, Audience, Digest, OrderWrong, Teller, waits
 from streams.log.kafka import Connection
 from streams.settings import Settings
 from tests.agents.memory_log import MemoryLog, MemoryReader, MemoryWriter
@@ -44,9 +44,11 @@ class World:
         self.ordered: list[tuple[str, str]] = []
         self.bots: list[Telegram] = []
 
-    def raises(self, alert: str, severity: Severity = "warning", at: datetime | None = None) -> None:
+    def raises(
+        self, alert: str, severity: Severity = "warning", at: datetime | None = None, detail: str = "3 of 50"
+    ) -> None:
         """An alert is decided."""
-        self._put(AlertRaised(ACME, alert, severity, f"{alert} is out", "3 of 50", "mailbox_unhealthy"), at)
+        self._put(AlertRaised(ACME, alert, severity, f"{alert} is out", detail, "mailbox_unhealthy"), at)
 
     def resolves(self, alert: str) -> None:
         """It is over."""
@@ -56,7 +58,7 @@ class World:
         envelope = registry.enveloped(fact, id="x", at=self.now, key="acme", by="test")
         self.log.put(ALERTS.name, 0, to_wire(envelope), at or self.now)
 
-    def bot(self, telegram: Telegram | None = None, writer: MemoryWriter | None = None) -> Teller:
+    def bot(self, telegram: Telegram | None = None, writer: MemoryWriter | None = None, chat: int = CHAT) -> Teller:
         """A new process."""
         if telegram is None:
             telegram = Telegram(TOKEN, self.server.url)
@@ -64,7 +66,7 @@ class World:
         return Teller(
             Settings(Connection("nowhere"), "", Path(), "bot"),
             telegram,
-            Audience(CHAT, {LENA: "lena"}, Quiet(22, 7), gap_s=0),
+            Audience(chat, {LENA: "lena"}, Quiet(22, 7), gap_s=0),
             {"pause": self._pause},
             now=lambda: self.now,
             reader=MemoryReader(self.log),
@@ -139,6 +141,35 @@ async def test_alerts_of_one_kind_are_grouped_and_different_kinds_are_not(world:
     assert "route_out/own is out" in second
 
 
+@pytest.mark.parametrize("detail", ["a word " * 1000, "📮" * 3000])
+async def test_what_is_too_long_for_telegram_is_cut_and_names_its_runbook_all_the_same(
+    world: World, detail: str
+) -> None:
+    world.raises("route_out/own", "critical", detail=detail)
+    world.raises("route_out/other" * 400, "critical")
+    world.raises("mailbox_unhealthy/anna", "critical", detail=detail)
+    world.now += timedelta(minutes=1)
+    bot = world.bot()
+    await tells_all(bot)
+    world.resolves("mailbox_unhealthy/anna")
+    await bot.obey(Heard(1, LENA, CHAT, 1, "/ack"))
+    await tells_all(bot)
+    (first, second, _noted) = world.told
+    for text in (first, second):
+        assert "what to do: ops/runbooks/mailbox_unhealthy.md\nseen by lena" in text
+    assert "resolved" in second
+
+
+async def test_an_answer_that_is_too_long_is_cut(world: World) -> None:
+    async def refuses(rest: str, _who: str) -> str:
+        raise OrderWrong(f"nobody is named {rest}")
+
+    bot = world.bot()
+    bot.orders = {"why": refuses}
+    await bot.obey(Heard(1, LENA, CHAT, 1, "/why " + "x" * 4090))
+    assert world.told[0].startswith("nobody is named xxx")
+
+
 async def test_at_night_only_what_is_critical_is_told_and_the_rest_in_the_morning(world: World) -> None:
     world.now = NIGHT
     world.raises("mailbox_unhealthy/anna")
@@ -178,8 +209,15 @@ async def test_telegram_that_asks_for_patience_is_given_it(world: World) -> None
     with pytest.raises(TelegramAway) as away:
         await bot.step()
     assert away.value.after_s == 17
+    world.server.calls.clear()
     await tells_all(bot)
     assert len(world.told) == 1
+    assert "editMessageText" not in world.server.calls, "it was put off, so it is looked for nowhere"
+
+
+def test_the_wait_grows_to_a_minute_and_is_never_shorter_than_telegram_asks() -> None:
+    assert [waits(before, TelegramAway("not reached")) for before in (0, 1, 16, 40, 500)] == [1, 2, 32, 60, 60]
+    assert waits(1, TelegramAway("asked for patience", 300)) == 300
 
 
 async def test_a_message_whose_answer_was_lost_is_found_and_not_sent_again(world: World) -> None:
@@ -194,6 +232,51 @@ async def test_a_message_whose_answer_was_lost_is_found_and_not_sent_again(world
     await tells_all(world.bot())
     assert len(world.told) == 1
     assert isinstance(world.facts()[-1], AlertPosted)
+
+
+async def test_an_answer_that_was_given_meanwhile_does_not_become_the_alert(world: World) -> None:
+    world.raises("route_out/own", "critical")
+    world.now += timedelta(minutes=1)
+    bot = world.bot()
+    await bot.catch_up()
+    await bot.step()  # its hello
+    world.server.away = True
+    with pytest.raises(TelegramAway):
+        await bot.step()
+    world.server.away = False
+    await bot.obey(Heard(1, LENA, CHAT, 1, "/pause anna@acme.test"))
+    await tells_all(bot)
+    assert ["is paused" in text for text in world.told] == [True, False]
+
+
+async def test_a_group_that_moved_is_told_and_once_the_settings_name_the_new_one_all_is_told_there(
+    world: World,
+) -> None:
+    new = CHAT - 1
+    world.server.next_id = 5000
+    world.raises("route_out/own", "critical")
+    world.now += timedelta(minutes=1)
+    await tells_all(world.bot())
+    world.server.moved[CHAT] = new
+    world.resolves("route_out/own")
+    world.raises("route_out/other", "critical")
+    world.now += timedelta(minutes=1)
+    bot = world.bot()
+    await bot.catch_up()
+    with pytest.raises(TelegramRefused, match=f"supergroup, whose chat is {new}"):
+        await bot.step()
+    world.server.next_id = 2  # a supergroup counts by itself
+    await tells_all(world.bot(chat=new))
+    assert ["route_out/other" in text for text in world.told] == [False, True]
+    world.raises("route_out/third", "critical")
+    world.now += timedelta(minutes=1)
+    bot = world.bot(chat=new)
+    await bot.catch_up()
+    world.server.hang_up_after = 1
+    with pytest.raises(TelegramAway):
+        await bot.step()
+    await tells_all(world.bot(chat=new))
+    assert len(world.told) == 3, "found where the new chat counts"
 
 
 class MortalTelegram(Telegram):
@@ -271,6 +354,13 @@ async def test_only_allowed_people_are_obeyed_and_every_order_names_its_person(w
     await bot.obey(Heard(4, LENA, CHAT, 4, "/dance"))
     assert world.ordered == [("anna@acme.test", "lena (7)")]
     assert world.told == ["anna@acme.test is paused", "write /pause and a mailbox", "I know /pause, /ack"]
+
+
+async def test_an_order_whose_answer_cannot_be_given_is_carried_out_once_and_ends_nothing(world: World) -> None:
+    bot, private = world.bot(), 7007
+    world.server.blocked.add(private)
+    await bot.obey(Heard(1, LENA, private, 1, "/pause anna@acme.test"))
+    assert world.ordered == [("anna@acme.test", "lena (7)")]
 
 
 async def test_a_pressed_button_notes_who_looks_after_it_and_the_message_says_so(world: World) -> None:

@@ -13,6 +13,7 @@ from ops.archive.segments import Kept, encode
 from ops.archive.shelf import Shelf
 from ops.embedded import EmbeddedKafka
 from schemas.entry import JournalBroken
+from schemas.metrics import ARCHIVE_LOST
 from streams.log.kafka import Reader
 from streams.log.topics import delete, delete_records
 from tests.archive.fleet_topics import KEY, Ground, ground, journal_entries
@@ -190,6 +191,21 @@ async def test_what_is_private_is_deleted_after_its_time_and_nothing_else(place:
     await place.append(requests, 0, b"6")
     await place.archiver().run_to_ends()
     assert len([r.value for r in place.held(requests, 0)]) == 7, "Kafka still had them"
+
+
+async def test_requests_that_are_past_their_time_in_kafka_and_here_are_not_said_to_be_lost(place: Ground) -> None:
+    _, _, requests = _names(place)
+    lost = ARCHIVE_LOST.labels(requests)._value
+    await place.append(requests, 0, *(b"%d" % n for n in range(6)))
+    await place.archiver().run_to_ends()
+    assert prune(place.shelf(), place.topics, datetime.now(UTC) + timedelta(days=15)) == 2
+    delete_records(place.connection, {(requests, 0): 6})
+    assert await place.problems() == ""
+    await place.append(requests, 0, b"6")
+    await place.archiver().run_to_ends()
+    assert [r.value for r in place.held(requests, 0)] == [b"6"]
+    assert lost.get() == 0
+    assert await place.problems() == ""
 
 
 async def test_a_running_archiver_writes_when_its_patience_ends_and_once_more_at_its_end(place: Ground) -> None:

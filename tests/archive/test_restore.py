@@ -11,7 +11,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from adapters.dns.receivers import KnownReceivers
-from ops.archive.archiver import Archiver
+from ops.archive.archiver import Archiver, prune
 from ops.archive.restore import NotEmpty, Step, restore
 from ops.archive.segments import SegmentName
 from ops.archive.shelf import Partition
@@ -21,7 +21,7 @@ from ops.replay import replay
 from ops.site import Site
 from schemas import registry
 from schemas.entry import Entry, Seen, entry_from_wire
-from schemas.envelope import Cause, to_wire
+from schemas.envelope import Cause, Origin, to_wire
 from schemas.sending import JournalContinued
 from schemas.topics import DELIVERY_INPUTS, DELIVERY_JOURNAL, FILLER, SEND_REQUESTS
 from streams.agents.intake import Intake
@@ -127,6 +127,36 @@ async def test_records_come_back_at_their_offsets_and_times_and_what_was_decided
     create(site.settings.connection, {names["i"]: all_topics(site.settings)[names["i"]]})
     with pytest.raises(TopicsWrong, match="was deleted and made again"):
         await replay(site.settings, "delivery")
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+async def test_no_new_request_gets_an_offset_that_was_decided_already(site: Site, pruned: bool) -> None:
+    """Bodies are deleted after their time, or were archived later than the journal that decided on them."""
+    await _history(site)
+    name, inputs = site.settings.topic(SEND_REQUESTS), site.settings.topic(DELIVERY_INPUTS)
+    read = registry.enveloped(admitted("s"), id="i", at=NOW, key="r", by="intake", origin=_request(11))
+    seen = Seen("send.requested", 1, {}, "s", _request(9))
+    entry = Entry("e3", "w", 3, "e2", NOW, Cause(inputs, "", 0, 6), seen, ())
+    producer = AIOKafkaProducer(bootstrap_servers=site.settings.connection.bootstrap)
+    await producer.start()
+    await producer.send_and_wait(site.settings.topic(DELIVERY_JOURNAL), to_wire(entry), key=b"0", partition=0)
+    await producer.send_and_wait(inputs, to_wire(read), partition=1)
+    await producer.stop()
+    await _archive(site)
+    if pruned:
+        assert prune(open_shelf(site.settings), archived_topics(site.settings), NOW + timedelta(days=15))
+    await asyncio.to_thread(delete, site.settings.connection, all_topics(site.settings))
+    await restore(site.settings, open_shelf(site.settings), cut=True)
+    reader = Reader(site.settings.connection)
+    start, end = await reader.bounds(name, 0)
+    await reader.close()
+    assert (start, end) == (12 if pruned else 2, 12)
+    generation = open_shelf(site.settings).lineage(name)[-1]
+    assert generation.starts[0] == 12, "the archive goes on there"
+
+
+def _request(offset: int) -> Origin:
+    return Origin(SEND_REQUESTS.name, 0, offset, 0)
 
 
 def _stopping(site: Site, partition: int) -> Step:

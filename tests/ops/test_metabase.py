@@ -3,6 +3,7 @@
 import json
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ops.cli import cli
 from ops.metabase.api import Metabase, MetabaseRefused
-from ops.metabase.files import read_dashboards, read_filters, read_keys
+from ops.metabase.files import Keys, read_dashboards, read_filters, read_keys
 from ops.metabase.provision import Connection, Wanted, provision
 from projections.analysts import make_login
 from projections.migrate import migrate
@@ -122,6 +123,57 @@ def test_what_a_person_changed_is_changed_back(fake: FakeMetabase, connection: C
     told, _ = run(fake, connection)
     assert [how for how in told.values() if how != "as it was"] == ["changed"]
     assert fake.cards[number]["display"] != "pie"
+
+
+KEY_OF = {"send": "sends.send", "mailbox": "mailboxes.mailbox", "domain": "domains.domain"}
+NOT_OURS = {"suppressed_domains.domain"}
+"""Domains of recipients."""
+
+
+def test_whatever_names_a_send_a_mailbox_or_a_domain_joins_by_itself(connection: Connection, database: str) -> None:
+    with psycopg.connect(database) as reader:
+        found = reader.execute(
+            "select table_name || '.' || column_name, column_name from information_schema.columns "
+            "where table_schema = 'analyst' and column_name = any(%s)",
+            (list(KEY_OF),),
+        ).fetchall()
+    pointing = {name: KEY_OF[column] for name, column in found if name not in {*KEY_OF.values(), *NOT_OURS}}
+    named = {name: key for name, key in WANTED.keys.points_at.items() if name.rpartition(".")[2] in KEY_OF}
+    assert pointing == named
+
+
+class HalfWay(Metabase):
+    """Loses its Metabase at the n-th call that changes something, before or after it took effect."""
+
+    def __init__(self, url: str, calls: int, *, took_effect: bool) -> None:
+        super().__init__(url)
+        self._calls, self._took_effect = calls, took_effect
+
+    def _call(self, method: str, path: str, **sent: object) -> object:
+        dies = method != "GET" and self.changes == self._calls
+        if dies and not self._took_effect:
+            raise MetabaseRefused("gone")
+        answer = super()._call(method, path, **sent)
+        if dies:
+            raise MetabaseRefused("gone")
+        return answer
+
+
+@pytest.mark.parametrize("took_effect", [False, True])
+def test_one_that_ends_half_way_is_finished_by_the_next_and_nothing_is_doubled(
+    fake: FakeMetabase, connection: Connection, took_effect: bool
+) -> None:
+    first = WANTED.dashboards[0]
+    cards = tuple(msgspec.structs.replace(card, sql="select 1 as accepted") for card in first.cards[:2])
+    small = Wanted([msgspec.structs.replace(first, cards=cards, filters=())], {}, Keys(types={}, points_at={}))
+    for calls in range(8):
+        with HalfWay(fake.url, calls, took_effect=took_effect) as metabase, suppress(MetabaseRefused):
+            metabase.use_key(KEY)
+            list(provision(metabase, small, connection, 5))
+    run(fake, connection, small)
+    kept = (fake.databases, fake.collections, fake.cards, fake.dashboards)
+    assert [len(things) for things in kept] == [1, 2, 2, 1]
+    assert len(next(iter(fake.dashboards.values()))["dashcards"]) == 2
 
 
 def test_keys_that_metabase_cannot_see_of_views_are_set(fake: FakeMetabase, connection: Connection) -> None:

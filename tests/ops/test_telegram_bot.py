@@ -18,7 +18,7 @@ from schemas.fleet import StopOrdered
 from schemas.health import PauseOrdered, ResumeOrdered
 from schemas.ids import ClientId
 from schemas.sending import Ticked
-from schemas.topics import FLEET_INPUTS, FLEET_TICKS, partition_of
+from schemas.topics import DELIVERY_TICKS, FLEET_INPUTS, FLEET_TICKS, partition_of
 from streams.agents.tell_people import OrderWrong
 from streams.log.kafka import Connection, Reader, Writer
 from streams.roles import make_topics
@@ -84,6 +84,9 @@ async def test_status_and_why_answer_from_postgres_and_say_when_it_is_away(setti
     with pytest.raises(OrderWrong, match="mail goes on"):
         await Orders(away).status("", LENA)
     assert "Postgres" in await Orders(away).digest()
+    with psycopg.connect(settings.database_url) as connection:
+        connection.execute("drop table sends cascade")
+    assert "mailfleet migrate" in await orders.digest(), "no alert waits for tables that are not there"
 
 
 @pytest.fixture
@@ -105,7 +108,7 @@ async def outside() -> AsyncIterator[tuple[str, list[datetime]]]:
     await runner.cleanup()
 
 
-async def test_the_sign_of_life_is_given_only_while_the_fleet_stage_ticks(
+async def test_the_sign_of_life_is_given_only_while_both_stages_tick(
     settings: Settings, outside: tuple[str, list[datetime]]
 ) -> None:
     url, heard = outside
@@ -118,6 +121,9 @@ async def test_the_sign_of_life_is_given_only_while_the_fleet_stage_ticks(
     writer = Writer(settings.connection)
     envelope = registry.enveloped(Ticked(), id=uuid.uuid4().hex, at=datetime.now(UTC), key="0", by="fleet")
     await writer.append(settings.topic(FLEET_TICKS), 3, b"3", to_wire(envelope))
+    await Heartbeat(given, reader).beat()
+    assert heard == [], "nobody is there who would send anything"
+    await writer.append(settings.topic(DELIVERY_TICKS), 3, b"3", to_wire(envelope))
     await writer.close()
     await Heartbeat(given, reader, now=lambda: datetime.now(UTC) + timedelta(minutes=5)).beat()
     assert heard == [], "the worker has been silent for five minutes"

@@ -83,6 +83,9 @@ CHANGES = (
     "drop view {view}",
     "truncate public.sends",
     "create role mine",
+    "select lo_create(0)",
+    "select lo_from_bytea(0, 'mine')",
+    "select pg_logical_emit_message(false, 'mine', 'mine')",
 )
 
 
@@ -95,6 +98,12 @@ def test_an_analyst_can_change_nothing_even_when_it_asks_to_write(filled: str, c
             assert connection.execute("show transaction_read_only").fetchone() == ("off",)
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(change.format(view=f"{schema}.sends", schema=schema).encode())
+
+
+def test_a_transaction_that_an_analyst_forgot_ends_by_itself(filled: str) -> None:
+    """Its locks would hold up a migration, and behind that everybody who reads."""
+    for client in ("", "acme"):
+        assert rows(login(filled, client), "show idle_in_transaction_session_timeout") == [("1min",)]
 
 
 def test_no_view_has_a_column_that_could_hold_a_recipients_address(filled: str) -> None:
