@@ -1,4 +1,4 @@
-"""What a study comes to: who was out when under which policy, what was held back, how far the rerun is to be trusted."""
+"""What a study comes to: who was out when, what was held back, how far the rerun is to be trusted."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from ops.sentences import held as said
+from ops.what_if.policy_file import changed
 from ops.what_if.study import WORDS, Column, Study, Word
 from schemas.fleet import RouteTripped
 from schemas.health import GateClosed, GateOpened, HealthChanged, ListChanged
@@ -68,15 +69,18 @@ def _change(fact: Fact, at: datetime) -> tuple[tuple[ClientId, str, str], Pause 
     """Return whom a decision takes out (with the pause) or lets back (with None)."""
     match fact:
         case HealthChanged():
-            who, out = (fact.client, fact.scope, fact.name), fact.now == "unhealthy"
+            found = Pause(fact.client, fact.scope, fact.name, at, None, fact.evidence.rule, said(fact.evidence))
+            out = fact.now == "unhealthy"
         case ListChanged():
-            who, out = (fact.client, "list", fact.list_id), fact.now == "held"
+            found = Pause(fact.client, "list", fact.list_id, at, None, fact.evidence.rule, said(fact.evidence))
+            out = fact.now == "held"
         case GateClosed() | GateOpened():
             name = f"{fact.domain} {fact.check}" + (f" over {fact.route}" if fact.route else "")
-            who, out = (fact.client, "gate", name), isinstance(fact, GateClosed)
+            found = Pause(fact.client, "gate", name, at, None, fact.evidence.rule, said(fact.evidence))
+            out = isinstance(fact, GateClosed)
         case _:
             return None
-    return who, Pause(*who, at, None, fact.evidence.rule, said(fact.evidence)) if out else None
+    return found.who, found if out else None
 
 
 # ── what was held back ───────────────────────────────────────────────────────────────────────────
@@ -194,3 +198,34 @@ def _paired(one: list[datetime], other: list[datetime]) -> tuple[int, list[datet
         else:
             left.remove(near)
     return len(one) - len(gone), gone, left
+
+
+# ── for programs ─────────────────────────────────────────────────────────────────────────────────
+
+
+def as_dict(study: Study) -> dict[str, Any]:
+    """Return everything that was found out."""
+    both = {name: pauses(study, column) for name, column in study.columns}
+    return {
+        "from": study.begin,
+        "until": study.until,
+        "entries": study.in_period,
+        "policies": {client: _policies(study, client) for client in study.clients},
+        "policies_applied_meanwhile": study.applied,
+        "fidelity": fidelity(study).as_dict(),
+        "total": total(study).as_dict(),
+        "clients": {name: one.as_dict() for name, one in sums(study, "client").items()},
+        "mailboxes": {name: one.as_dict() for name, one in sums(study, "mailbox").items()},
+        "days": {name: one.as_dict() for name, one in sums(study, "day").items()},
+        "held_by_limit": {
+            name: [{"client": c, "limit": limit, "mails": n} for (c, limit), n in sorted(column.limits.items())]
+            for name, column in study.columns
+        },
+        "pauses": {name: [pause._asdict() for pause in found] for name, found in both.items()},
+        "cannot_know": list(CANNOT_KNOW),
+    }
+
+
+def _policies(study: Study, client: ClientId) -> dict[str, Any]:
+    then, other = study.policies[client], study.other.of(client)
+    return {"recorded": then.version, "other": other.version, "changed": changed(then, other)}

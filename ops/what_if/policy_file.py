@@ -68,8 +68,8 @@ def _wrong(raw: dict[str, Any]) -> Iterator[str]:
     if not isinstance(for_all, dict) or own is None:
         yield "a policy is written as tables: [policy.health], [clients.NAME.policy.health]"
         return
-    if not for_all and not any(own.values()):
-        yield "it has neither [policy] nor [clients.NAME.policy], so there is nothing to try"
+    if "policy" not in raw and not any(own.values()):
+        yield "it has neither [policy] nor [clients.NAME.policy]; an empty [policy] would try the defaults"
     said = read_policy(for_all, {})[0]
     yield from (f"policy{line}" for line in said)
     for name, values in own.items():

@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
-import msgspec
-
 from schemas.fleet import ClientDeclared, RouteTripped
 from schemas.health import (
     GateClosed,
@@ -91,10 +89,12 @@ class Rerun:
 
     def _tick(self, at: datetime, recorded: Iterable[Fact]) -> None:
         """Decide everything on the same rows, as a tick does, then fold it."""
+        state = self.state
         if at >= self._look_at:
             self._look_at = _next_look(at)
-            _tidy(self.state, at)
-        state = self.state
+            _offer(state, at)
+            if at.minute < LOOKED_AT_EVERY.total_seconds() / 60:
+                _tidy(state)
         looked = [*roster(state, at), *speed(state, at)]
         if looked:  # they look once more, until nothing follows
             self._look_at = at + A_SECOND
@@ -144,20 +144,26 @@ def _next_look(at: datetime) -> datetime:
     return datetime.fromtimestamp((at.timestamp() // seconds + 1) * seconds, at.tzinfo)
 
 
-def _tidy(state: FleetState, at: datetime) -> None:
-    """Drop from the indexes what a plan would have taken out, and offer the mailboxes that are free again."""
+def _offer(state: FleetState, at: datetime) -> None:
+    """Offer the mailboxes that are free again, as a plan would."""
+    for client in state.clients():
+        boxes = state.boxes(client)
+        for entry in boxes.wake(at):
+            row = state.mailbox(entry.mailbox)
+            if row is not None:
+                group = Group(domain_of(entry.mailbox), row.declared.routes)
+                boxes.put_free(group, Free(entry.wake_at, entry.mailbox, entry.version))
+
+
+def _tidy(state: FleetState) -> None:
+    """Drop from the indexes what a plan would have taken out."""
     state.tell.clear()
     state.lapse.clear()
     for client in state.clients():
-        queue, boxes = state.sends(client), state.boxes(client)
+        queue = state.sends(client)
         queue.later = [
             (when, place)
             for when, place in queue.later
             if (row := state.waits(place.id)) is not None and (row.attempt, row.not_before) == (place.attempt, when)
         ]
         heapq.heapify(queue.later)
-        for entry in boxes.wake(at):
-            row_of_box = state.mailbox(entry.mailbox)
-            if row_of_box is not None:
-                group = Group(domain_of(entry.mailbox), row_of_box.declared.routes)
-                boxes.put_free(group, Free(entry.wake_at, entry.mailbox, entry.version))
