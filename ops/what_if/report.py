@@ -13,7 +13,8 @@ from ops.what_if.findings import CANNOT_KNOW, Fidelity, Pause, Sums, fidelity, p
 from ops.what_if.policy_file import changed
 from ops.what_if.study import Study, Word
 
-THEN, OTHER, RECORDED = "#546e7a", "#c62828", "#cfd8dc"
+THEN, OTHER = "#37474f", "#c62828"
+BARS = {"mails": "#cfd8dc", "hard_bounces": "#cfd8dc", "complaints": "#ffe0b2"}
 MOST_ROWS = 2_000
 
 
@@ -88,15 +89,14 @@ def _figure(study: Study, both: list[list[Pause]]) -> go.Figure:
         counts = _out_by_day(found, list(days), study.until)
         figure.add_scatter(x=list(days), y=counts, name=f"out, {name}", line={"color": colour}, row=3, col=1)
     figure.update_yaxes(rangemode="tozero")
-    figure.update_layout(height=1100, template="plotly_white", margin={"l": 50, "r": 20, "t": 40})
+    figure.update_layout(height=1100, barmode="overlay", template="plotly_white", margin={"l": 50, "r": 20, "t": 40})
     return figure
 
 
 def _kept(figure: go.Figure, days: dict[str, Sums], word: Word, row: int, name: str) -> None:
     """The recorded number as a bar, what each policy lets go as a line."""
-    figure.add_bar(
-        x=list(days), y=[one.recorded[word] for one in days.values()], name=f"{name}, recorded", row=row, col=1
-    )
+    recorded = [one.recorded[word] for one in days.values()]
+    figure.add_bar(x=list(days), y=recorded, name=f"{name}, recorded", marker={"color": BARS[word]}, row=row, col=1)
     then = [one.recorded[word] - one.then[word] for one in days.values()]
     other = [one.recorded[word] - one.what_if[word] for one in days.values()]
     dash = "dot" if word == "complaints" else "solid"

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
+import msgspec
+
 from schemas.fleet import ClientDeclared, RouteTripped
 from schemas.health import (
     GateClosed,
@@ -25,8 +27,8 @@ from schemas.sending import SendAssigned, SendLapsed, SendRequeued, Ticked, Wait
 from streams.fleet.choose import again, canaries_over
 from streams.fleet.decide import DECISIONS
 from streams.fleet.health import due
+from streams.fleet.lists import list_of
 from streams.fleet.mind import FleetMind
-from streams.fleet.pace import local_hour
 from streams.fleet.queues import Free, Group
 from streams.fleet.roster import roster
 from streams.fleet.speed import speed
@@ -55,9 +57,8 @@ class Rerun:
         self.limits: Counter[tuple[ClientId, WaitLimit]] = Counter()
         self._now = begin
         self._look_at = _next_look(begin)
-        for (kind, name), row in rows.all():
-            if kind == "client" and isinstance(declared := getattr(row, "declared", None), ClientDeclared):
-                self.state.roster_hours[ClientId(name)] = local_hour(begin, declared.pace)
+        for (kind, name), _ in rows.all():
+            if kind == "client":
                 self._lead(ClientId(name), begin)
 
     def see(self, at: datetime, seen: Fact, decided: Iterable[Fact]) -> None:
@@ -78,12 +79,12 @@ class Rerun:
 
     def pass_time(self, until: datetime) -> None:
         """Decide what the passing of time alone brings up to then, at its own times."""
-        while (when := self._next()) < until:
-            self._now = max(when, self._now + A_SECOND)
-            self._tick(self._now, ())
+        while (when := max(self._next(), self._now + A_SECOND)) < until:
+            self._now = when
+            self._tick(when, ())
 
     def _next(self) -> datetime:
-        """When time changes something next; what has come and is not folded yet is looked at a second later."""
+        """When time changes something next, or when it did and nobody has looked since."""
         heaps = (self.state.look_at, self.state.canaries)
         return min([self._look_at, *(heap[0][0] for heap in heaps if heap)])
 
@@ -119,6 +120,13 @@ class Rerun:
         if row is not None and row.request is not None:  # it is given to nobody else, and asked for no more
             end = row.request.expires_at
             self._take(SendRequeued(given.ref, row.attempt, end, f"held: {limit}", False, None, row.stay_with), at)
+            self._keep_its_place(given.ref.client, list_of(row.request))
+
+    def _keep_its_place(self, client: ClientId, list_id: str) -> None:
+        """Count it in its list's canary: another mailbox would have carried it, and the canary waits for none."""
+        row = self.state.list_row(client, list_id)
+        if list_id and row.state == "new" and self.state.policy(client).lists.canary_sends:
+            self.state.put(("list", f"{client}/{list_id}"), msgspec.structs.replace(row, held=row.held + 1))
 
     def _take(self, fact: Fact, at: datetime) -> None:
         mind, state = self._mind, self.state

@@ -28,14 +28,14 @@ from ops.what_if.policy_file import OtherPolicy, PolicyFileWrong, changed, read_
 from ops.what_if.study import Past, Study
 from schemas.entry import Entry
 from schemas.envelope import to_wire
-from schemas.health import PauseOrdered
+from schemas.health import HealthChanged, ListChanged, PauseOrdered
 from schemas.ids import ClientId
-from schemas.policy import Health, Policy, PolicyApplied, Reserve, WarmUp
+from schemas.policy import Health, Policy, PolicyApplied
 from schemas.topics import FLEET_JOURNAL, partition_of
 from streams.log.kafka import Reader
 from streams.roles import all_topics
 from tests.ops.what_if_story import SICK, WELL, bad_week
-from tests.scenarios.weather import ONE, fleet
+from tests.scenarios.weather import ONE, OTHER, fleet
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 AS_IT_WAS: dict[str, object] = {
@@ -49,6 +49,11 @@ AS_IT_WAS: dict[str, object] = {
         "bounce_rate_domain": 1.0,
         "complaints_mailbox": 100,
     },
+}
+SIMULATED: dict[str, object] = {
+    "warm_up": {"target_per_day": 30},
+    "rotation": {"rest_share": 0.34, "capacity_floor_share": 0.3},
+    "reserve": {"share": 0.2},
 }
 STRICT = {"bounce_rate_mailbox": 0.05, "sample_at_least": 20, "absolute_at_least": 2, "out_hours": 720}
 
@@ -92,12 +97,17 @@ def test_a_stricter_policy_takes_the_mailbox_out_at_its_second_bounce_and_avoids
     assert study.what_if.limits == {(ClientId("acme"), "mailbox_out"): held}
 
 
-def test_what_is_held_back_is_no_evidence_so_the_mailbox_comes_back_when_its_time_is_over() -> None:
-    study = studied(bad_week().entries, with_health(**{**STRICT, "out_hours": 24, "probation_per_day": 20}))
-    first, *later = of_other(study)
+def test_what_comes_of_a_mail_that_is_held_back_is_no_evidence() -> None:
+    study = studied(bad_week().entries, with_health(**{**STRICT, "complaints_mailbox": 1}))
+    rules = [f.evidence.rule for _, f in study.what_if.decided if isinstance(f, HealthChanged)]
+    assert rules == ["hard bounce rate"], "the complaint was of a mail that is held back"
+
+
+def test_a_pause_ends_at_its_own_time_though_the_journal_is_silent_then() -> None:
+    study = studied(bad_week().entries, with_health(**{**STRICT, "out_hours": 5}))
+    first = of_other(study)[0]
     assert first.until is not None
-    assert first.until - first.since == timedelta(hours=24)
-    assert not [p for p in later if f"{p.since:%m-%d}" == "03-03"]
+    assert timedelta(0) <= first.until - first.since - timedelta(hours=5) <= timedelta(seconds=2)
 
 
 def test_a_laxer_policy_pauses_nobody_and_loses_nothing() -> None:
@@ -118,11 +128,34 @@ def test_a_warm_up_cap_holds_back_what_is_over_it() -> None:
     assert kept == {2 * 5}, "nothing is known to have arrived, so the caps do not grow"
 
 
+def test_a_list_whose_canary_is_bad_is_held_and_a_paused_mailbox_holds_up_no_canary() -> None:
+    canary = {"canary_sends": 30, "wait_hours": 24, "bounces_at_least": 2, "bounce_rate_at_most": 0.05}
+    held = studied(bad_week((2, 4)).entries, {**AS_IT_WAS, "lists": canary})
+    assert [(p.scope, p.name, p.rule) for p in of_other(held)] == [
+        ("list", "campaign/all", "hard bounces of the canary")
+    ]
+    calm = studied(bad_week((), ()).entries, {**AS_IT_WAS, "lists": canary})
+    waited = calm.what_if.limits[ClientId("acme"), "list_canary"]
+    assert waited == 10 + 30, "what followed the canary, and the next day's until 24 hours were over"
+    strict = {"sample_at_least": 10, "absolute_at_least": 1, "bounce_rate_mailbox": 0.01, "out_hours": 720}
+    paused = studied(bad_week((10,)).entries, {**with_health(**strict), "lists": {**canary, "bounces_at_least": 9}})
+    assert [p.name for p in of_other(paused)] == [SICK]
+    out = [next(at for at, f in s.what_if.decided if isinstance(f, ListChanged)) for s in (calm, paused)]
+    assert out[1] - out[0] <= timedelta(seconds=1)
+
+
 def test_up_to_the_first_day_the_policies_of_then_lead_and_what_was_sent_then_is_not_counted() -> None:
     wednesday = MONDAY + timedelta(days=2)
     study = studied(bad_week().entries, with_health(**STRICT), wednesday)
     assert [f"{p.since:%m-%d}" for p in of_other(study)] == ["03-04"], "its counts of before are evidence"
     assert sums(study, "day").keys() == {"2026-03-04", "2026-03-05"}
+
+
+def test_what_comes_back_of_a_mail_from_before_is_evidence_and_counted_for_nobody() -> None:
+    after_the_mails = MONDAY + timedelta(hours=9, minutes=30)
+    study = studied(bad_week((), (5,)).entries, with_health(complaints_mailbox=1), after_the_mails)
+    assert [(p.name, f"{p.since:%m-%d %H}") for p in of_other(study)] == [(SICK, "03-02 10")]
+    assert total(study).recorded == {"mails": 120, "accepted": 120}
 
 
 def test_what_lies_after_the_last_day_is_left_unread() -> None:
@@ -144,11 +177,12 @@ def test_another_policy_stands_above_those_that_were_applied_meanwhile() -> None
 
 def simulated() -> Recording:
     """A fleet with pauses, rests, a reserve, canaries, an outage: everything that is decided about senders."""
-    led = Policy("now", warm_up=WarmUp(target_per_day=30), reserve=Reserve(share=0.1))
+    led = msgspec.convert({**SIMULATED, "version": "now"}, Policy)
     noon = MONDAY + timedelta(days=3, hours=12)
-    wishes = {ONE: Wish(per_day=150, quality=Quality(dead=0.04, complaints=0.002))}
+    bad = Quality(dead=0.06, complaints=0.004)
+    wishes = {ONE: Wish(per_day=150, quality=bad), OTHER: Wish(per_day=120, special=(("second", bad),))}
     outages = (Outage(noon, noon + timedelta(hours=1), "own"),)
-    run = Recording(Scenario(fleet(20, 4, 2, policy=led, warm=True), MONDAY, 7, wishes=wishes, outages=outages))
+    run = Recording(Scenario(fleet(24, 4, 2, policy=led, warm=True), MONDAY, 9, wishes=wishes, outages=outages))
     for _ in run.run():
         pass
     return run
@@ -156,15 +190,16 @@ def simulated() -> Recording:
 
 def test_the_policy_of_then_decides_everything_as_it_was_decided_and_so_does_the_same_one_as_the_other() -> None:
     run = simulated()
-    same: dict[str, object] = {"version": "now", "warm_up": {"target_per_day": 30}, "reserve": {"share": 0.1}}
+    kinds: set[str] = set()
     for begin in (MONDAY, MONDAY + timedelta(days=4)):
-        study = studied(run.entries, same, begin)
+        study = studied(run.entries, SIMULATED, begin)
         found = fidelity(study)
         assert (found.decisions, found.sends, found.differences) == (1.0, 1.0, [])
-        assert {"health.changed", "warm.up_stepped", "list.changed"} <= found.kinds.keys()
+        kinds |= found.kinds.keys()
         assert not total(study).what_if
         again = [(p.who, p.since, p.until) for p in of_other(study)]
         assert again == [(p.who, p.since, p.until) for p in pauses(study, study.then)] != []
+    assert {"health.changed", "list.changed", "rest.began", "reserve.changed"} <= kinds
 
 
 def test_decisions_that_differ_from_the_recorded_ones_lower_the_fidelity_and_are_named() -> None:
