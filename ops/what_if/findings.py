@@ -20,7 +20,8 @@ SAME_WITHIN = LOOK_AT_WATCHED + timedelta(minutes=1)
 watched sender is looked at every 15 minutes, counted from the last start of its process."""
 CANNOT_KNOW = (
     "A mail that is held back goes to no other mailbox here; the fleet would give many of them to one that is open. "
-    "So what is lost is the most that could be lost, and a dead address may bounce from another mailbox instead.",
+    "So what is lost is the most that could be lost, and a dead address may bounce from another mailbox instead. In "
+    "its list's canary it keeps its place.",
     "Mail that a laxer policy would have sent in addition was never sent: its bounces are nobody's to know.",
     "All else stays as it was: the outcomes of other mails, DNS, outages, and what people ordered. Nobody resumes "
     "what only the other policy paused until a person acts.",
