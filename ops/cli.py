@@ -33,6 +33,7 @@ from ops.commands import (
     simulate,
     suppressions,
     up,
+    what_if,
 )
 from ops.commands.sends import RequestFileWrong
 from ops.embedded import CannotStart
@@ -110,6 +111,7 @@ for command in (
     bench.bench,
     classify.classify,
     simulate.simulate,
+    what_if.what_if,
     cost.cost,
     read_mail.read_mail,
     read_dmarc.read_dmarc,

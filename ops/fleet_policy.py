@@ -34,7 +34,7 @@ def _unknown(values: Mapping[str, Any]) -> Iterator[str]:
     for name, value in values.items():
         if name not in Policy.__struct_fields__:
             yield name
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and name != "version":
             known = type(getattr(Policy(), name)).__struct_fields__
             yield from (f"{name}.{key}" for key in value if key not in known)
 

@@ -19,6 +19,7 @@ from ops.bench import planning
 from ops.bench_adapters import mailgun_rate, ses_rate, smtp_rate
 from ops.bench_dashboards import ask, fill
 from ops.bench_reports import reports_rate
+from ops.bench_what_if import recorded, what_if_rate
 from ops.embedded import EmbeddedPostgres
 from projections.migrate import migrate
 
@@ -96,6 +97,22 @@ def reports_command(seconds: float, runs: int, as_json: bool) -> None:
         sys.stdout.write(orjson.dumps({"reports_a_second": rate}).decode() + "\n")
         return
     out.print(f"{rate:,.0f} reports a second on one core (median of {runs})", highlight=False)
+
+
+@bench.command("what-if")
+@click.option("--mailboxes", default=120, show_default=True)
+@click.option("--days", default=10, show_default=True, help="How many are simulated to make the journal.")
+@click.option("--runs", default=3, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def what_if_command(mailboxes: int, days: int, runs: int, as_json: bool) -> None:
+    """Entries of a fleet's journal that `mailfleet what-if` goes through in a second of one core, Kafka left out."""
+    with errors.status(f"simulating {days} days of {mailboxes} mailboxes"):
+        journal = recorded(mailboxes, days)
+    rate = statistics.median(what_if_rate(journal) for _ in track(range(runs), "runs", console=errors, transient=True))
+    if as_json:
+        sys.stdout.write(orjson.dumps({"entries": len(journal), "entries_a_second": rate}).decode() + "\n")
+        return
+    out.print(f"{rate:,.0f} entries a second of {len(journal):,} (median of {runs})", highlight=False)
 
 
 @bench.command("dashboards")

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+import msgspec
+
 from schemas.fleet import Pace
 from schemas.health import Evidence, ListChanged, Scope, WarmUpStepped
 from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, RouteId
@@ -61,7 +63,7 @@ A_MINUTE = timedelta(seconds=60)
 def plan(state: FleetState, at: datetime) -> list[Fact]:
     """Return the sends that lapse, the canaries that are over, what is assigned, and what the waiting are told."""
     lapsed = _lapsed(state, at)
-    facts: list[Fact] = [*lapsed, *_canaries(state, at), *_Plan(state, at, {_id(f) for f in lapsed}).assign()]
+    facts: list[Fact] = [*lapsed, *canaries_over(state, at), *_Plan(state, at, {_id(f) for f in lapsed}).assign()]
     taken = {_id(f) for f in facts if isinstance(f, SendAssigned | SendLapsed)}
     return [*facts, *_tell(state, at, taken)]
 
@@ -85,8 +87,8 @@ def _lapsed(state: FleetState, at: datetime) -> list[SendLapsed]:
     return found
 
 
-def _canaries(state: FleetState, at: datetime) -> list[ListChanged]:
-    """What came of the canaries whose wait is over."""
+def canaries_over(state: FleetState, at: datetime) -> list[ListChanged]:
+    """Return what came of the canaries whose wait is over."""
     over: dict[tuple[ClientId, str], datetime] = {}
     while state.canaries and state.canaries[0][0] <= at:
         until, client, list_id = heapq.heappop(state.canaries)
@@ -537,6 +539,41 @@ class _Plan:
                 return row
         return None
 
+    def again(self, given: SendAssigned) -> "Again":
+        """Judge an assignment that was made before."""
+        client, limit = given.ref.client, self._limit_of_again(given)
+        if limit is not None:
+            return Again(limit, [*self._canaries.values()])
+        row = self._state.waits(f"{client}/{given.ref.send_id}")
+        assert row is not None
+        assert row.request is not None
+        domain, list_id = domain_of(given.sender.mailbox), self._canary_list(client, row.request)
+        bucket = bucket_of(domain, row.request.receiver, self._policy(client).receivers)
+        self._list_held[client, list_id] += 1
+        self._list_bars(client, list_id)
+        made = msgspec.structs.replace(given, bucket=bucket, list_id=list_id)
+        return Again(None, [*self._steps_of(made), made, *self._canaries.values()])
+
+    def _limit_of_again(self, given: SendAssigned) -> WaitLimit | None:
+        client, mailbox, state = given.ref.client, given.sender.mailbox, self._state
+        send, box = state.waits(f"{client}/{given.ref.send_id}"), state.mailbox(mailbox)
+        if send is None or send.request is None or box is None:
+            return "turn"
+        held = self._held_by(box, in_thread=state.must_carry(send) == mailbox)
+        if held is not None:
+            return held[1]
+        if self._list_bars(client, lists.list_of(send.request)):
+            return "list_canary"
+        if self._full_until(client, domain_of(mailbox), send.request.receiver) is not None:
+            return "receiver_ceiling"
+        route = state.route(client, given.call.route)
+        if route is None:
+            return "route_out"
+        if state.gated(client, domain_of(mailbox)) or state.gated(client, domain_of(mailbox), given.call.route):
+            return "dns"
+        held = self._route_held_by(client, route)
+        return None if held is None else held[1]
+
     def _route_held_by(self, client: ClientId, row: RouteRow) -> tuple[datetime, WaitLimit] | None:
         way, at = row.declared, self._at
         held = self._route_held[client, way.route]
@@ -612,6 +649,21 @@ class _Plan:
 def able(state: FleetState, client: ClientId, at: datetime) -> list[Able]:
     """Return the client's mailboxes that may send now, whether they are at work, in their gap or free."""
     return _Plan(state, at, set()).able(client)
+
+
+class Again(NamedTuple):
+    """What the rules say of an assignment that was made before: what holds it (None: nothing), what is decided."""
+
+    limit: WaitLimit | None
+    facts: list[Fact]
+
+
+def again(state: FleetState, given: SendAssigned, at: datetime) -> Again:
+    """Return whether the rules let the same mailbox carry the same send over the same route now, as a plan would say.
+
+    When they do, the facts are the assignment with what it rests on. "turn" is said of a send that waits no more.
+    """
+    return _Plan(state, at, set()).again(given)
 
 
 def _group(row: MailboxRow) -> Group:

@@ -2,11 +2,16 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime, timedelta
 
 from ops import receiver
 from ops.demo_run import OPEN, apply_fleet, demo_requests, ends, figures, is_good
 from ops.site import Site, publish_requests
 from ops.verify import verify_until_equal
+from ops.what_if.findings import fidelity
+from ops.what_if.journal import read_into
+from ops.what_if.policy_file import OtherPolicy
+from ops.what_if.study import Study
 from projections.migrate import migrate
 
 
@@ -38,3 +43,8 @@ def test_every_request_has_one_end_and_the_receiver_counts_what_postgres_says(si
     report = asyncio.run(verify_until_equal(site.settings, 20))
     assert report.equal, report
     assert report.sends == 60
+    study = Study(datetime.now(UTC) - timedelta(days=1), None, OtherPolicy({}, {}))
+    asyncio.run(read_into(study, site.settings, lambda _done, _total: None))
+    again = fidelity(study)
+    assert again.mails > 59, "what-if decides over the journal of real processes as they decided"
+    assert (again.decisions, again.sends, again.differences) == (1.0, 1.0, [])
