@@ -1,6 +1,6 @@
 """What was decided about a sender, as a person would say it."""
 
-from schemas.fleet import RouteRecovered, RouteTripped
+from schemas.fleet import ReceiverEased, ReceiverThrottled, RouteRecovered, RouteTripped
 from schemas.health import (
     Evidence,
     GateClosed,
@@ -42,6 +42,15 @@ def sentence(fact: Fact) -> str:
             return f"route {fact.route} of {fact.client} is out until {fact.until:%Y-%m-%d %H:%M}: {fact.rule}"
         case RouteRecovered():
             return f"route {fact.route} of {fact.client} works again"
+        case ReceiverThrottled():
+            until = f"{fact.until:%Y-%m-%d %H:%M}"
+            return (
+                f"{fact.receiver} throttles route {fact.route} of {fact.client}, time {fact.times} in a row: its mail "
+                f"waits until {until}: {fact.rule} ({fact.evidence})"
+            )
+        case ReceiverEased():
+            more = "nothing bounds it any more" if fact.over else f"{fact.passed + 1} at a time from now on"
+            return f"{fact.receiver} takes mail over route {fact.route} of {fact.client} again: {more}"
         case _:
             return TYPE_OF[type(fact)].replace(".", " ").replace("_", " ")
 

@@ -4,7 +4,16 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from projections.read_model import Place, Statement
-from schemas.fleet import DomainLeftOut, MailboxLeftOut, RouteRecovered, RouteTripped, StartOrdered, StopOrdered
+from schemas.fleet import (
+    DomainLeftOut,
+    MailboxLeftOut,
+    ReceiverEased,
+    ReceiverThrottled,
+    RouteRecovered,
+    RouteTripped,
+    StartOrdered,
+    StopOrdered,
+)
 from schemas.health import Evidence, GateClosed, GateOpened, HealthChanged, ListChanged
 from schemas.registry import Fact
 from schemas.reputation import ReputationChanged
@@ -48,6 +57,12 @@ def project(fact: Fact, place: Place) -> Iterable[Statement]:
         case RouteRecovered():
             name, evidence = f"{fact.client}/{fact.route}", fact.evidence
             yield _row(place, fact.client, "route", name, "recovered", "a mail went through", None, evidence)
+        case ReceiverThrottled():
+            name, decision = f"{fact.client}/{fact.route}", f"{fact.receiver} rests, no. {fact.times} in a row"
+            yield _row(place, fact.client, "route", name, decision, fact.rule, fact.until, fact.evidence)
+        case ReceiverEased(over=True):
+            name, decision = f"{fact.client}/{fact.route}", f"{fact.receiver} as before"
+            yield _row(place, fact.client, "route", name, decision, "it takes our mail again", None, fact.evidence)
         case StopOrdered() | StartOrdered() if _is_told_once(fact, place):
             decision = "stopped" if isinstance(fact, StopOrdered) else "started"
             yield _row(place, fact.client, fact.scope, fact.name or "all", decision, f"by {fact.by}")

@@ -200,6 +200,32 @@ class AccountTripped(msgspec.Struct, frozen=True):
     evidence: str
 
 
+class ReceiverThrottled(msgspec.Struct, frozen=True):
+    """One receiver gets too much from us over the route: its mail waits until `until`, all other mail goes on.
+
+    `receiver` is a receiving provider or, where none is known, the recipients' domain; `times` counts in a row.
+    """
+
+    client: ClientId
+    route: RouteId
+    receiver: str
+    until: datetime
+    times: int
+    rule: str
+    evidence: str
+
+
+class ReceiverEased(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A receiver that throttled took a mail again: `passed` since its rest; `over` when nothing bounds it any more."""
+
+    client: ClientId
+    route: RouteId
+    receiver: str
+    passed: int
+    evidence: str
+    over: bool = False
+
+
 class RouteRecovered(msgspec.Struct, frozen=True, omit_defaults=True):
     """A mail went through again: the route's breaker is closed. `evidence`: which attempt, and what was said."""
 

@@ -96,6 +96,8 @@ _CLASSES: tuple[type[Fact], ...] = (
     fleet.RouteTripped,
     fleet.AccountTripped,
     fleet.RouteRecovered,
+    fleet.ReceiverThrottled,
+    fleet.ReceiverEased,
     dns.DomainObserved,
     reputation.SpamRatesTold,
     reputation.DmarcReported,

@@ -42,6 +42,8 @@ Stage = Literal["connect", "ehlo", "tls", "auth", "mail", "rcpt", "data", "body"
 """Where a conversation stood; `dot` is the answer to the final dot, `request` to an HTTP request."""
 Fault = Literal["recipient", "message", "mailbox", "domain", "route", "network"]
 """Whose fault a refusal is. Only `recipient` may suppress an address."""
+Reach = Literal["recipient", "message", "mailbox", "domain", "route", "network", "receiver"]
+"""How far a refusal reaches: as far as its fault, or over its route to one receiver only."""
 ReplyClass = Literal[
     "hard",
     "soft",
@@ -80,6 +82,7 @@ WaitLimit = Literal[
     "reserve",  # the mailboxes that are left are kept in reserve
     "list_canary",  # the first sends of a new list are out: what bounces of them is awaited
     "receiver_ceiling",  # the domain's mail to one receiving provider in any 24 hours
+    "receiver_throttles",  # the receiver said that it gets too much over the route
     "dns",  # what the domain name system says closes the domain, or the domain over this route
     "no_mailbox",
     "turn",  # others are before it
@@ -105,11 +108,11 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What a reply means, by which rule."""
+    """What a reply means, by which rule; `scope` is how far it reaches: as the fault, or one receiver only."""
 
     reply_class: ReplyClass
     fault: Fault
-    scope: Fault
+    scope: Reach
     action: Action
     rule: str
 

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from ops.sentences import sentence
 from ops.simulation.engine import Simulation
 from ops.simulation.tally import STATES, Evening, Tally
-from schemas.fleet import RouteRecovered, RouteTripped
+from schemas.fleet import ReceiverThrottled, RouteRecovered, RouteTripped
 from schemas.health import (
     GateClosed,
     GateOpened,
@@ -42,6 +42,7 @@ TOLD = (
     RestBegan,
     RouteTripped,
     RouteRecovered,
+    ReceiverThrottled,
 )
 """An alert says what one of these said already."""
 WINDOW = 7

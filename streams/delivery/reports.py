@@ -232,7 +232,7 @@ def _bounced(
 
 def _verdict(said: Meaning) -> Verdict:
     assert said.action != "ignore"  # what a bounce means comes from the rules of replies
-    return Verdict(cast("ReplyClass", said.report_class), said.scope, said.scope, said.action, said.rule)
+    return Verdict(cast("ReplyClass", said.report_class), said.fault, said.scope, said.action, said.rule)
 
 
 def _may_return(

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from schemas.sending import Action, Fault, Reply, ReplyClass, Verdict
+from schemas.sending import Action, Fault, Reach, Reply, ReplyClass, Verdict
 
 ReportKind = Literal["bounce", "success", "complaint", "auto_reply", "challenge", "reply", "unknown"]
 ReportClass = ReplyClass | Literal["complaint", "not_spam", "delivered", "auto_reply", "challenge", "reply"]
@@ -21,8 +21,8 @@ ReportAction = Action | Literal["ignore"]
 class Rule(msgspec.Struct, frozen=True, rename={"reply_class": "class"}):
     """One rule; empty fields match everything. `codes` is an inclusive range, `line` taught the rule.
 
-    `text` is sought in "code enhanced words", whatever its case; in the file it may be a list, `any`, whose
-    entries may name a list of [words]: "@nobody".
+    `scope` is how far it reaches, if that is not as far as the fault. `text` is sought in "code enhanced words",
+    whatever its case; in the file it may be a list, `any`, whose entries may name a list of [words]: "@nobody".
     """
 
     name: str
@@ -31,6 +31,7 @@ class Rule(msgspec.Struct, frozen=True, rename={"reply_class": "class"}):
     action: Action
     line: str
     source: str
+    scope: Reach | None = None
     stages: tuple[str, ...] = ()
     codes: tuple[int, int] = (0, 999)
     text: str = ""
@@ -70,7 +71,8 @@ class Meaning(msgspec.Struct, frozen=True):
 
     report_class: ReportClass
     hard: bool
-    scope: Fault
+    fault: Fault
+    scope: Reach
     action: ReportAction
     rule: str
 
@@ -105,7 +107,7 @@ NO_SENSE = RULES[-1].name
 def verdict(reply: Reply) -> Verdict:
     """Return what the reply means, and by which rule."""
     rule = next(rule for rule in (*PROVIDER_RULES, *RULES) if rule.matches(reply))
-    return Verdict(rule.reply_class, rule.fault, rule.fault, rule.action, rule.name)
+    return Verdict(rule.reply_class, rule.fault, rule.scope or rule.fault, rule.action, rule.name)
 
 
 def meaning(kind: ReportKind, action: str, reply: Reply) -> Meaning:
@@ -116,10 +118,11 @@ def meaning(kind: ReportKind, action: str, reply: Reply) -> Meaning:
     """
     if kind != "bounce":
         rule = next(r for r in REPORT_RULES if r.kind == kind and re.search(r.said, action, re.IGNORECASE))
-        return Meaning(rule.report_class, False, rule.scope, rule.action, rule.name)
+        return Meaning(rule.report_class, False, rule.scope, rule.scope, rule.action, rule.name)
     delayed = action == "delayed"
     meant = verdict(reply)
     if meant.rule == NO_SENSE or (delayed and reply.code >= 500):
         waits = delayed or reply.enhanced.startswith("4")
         meant = verdict(msgspec.structs.replace(reply, code=450 if waits else 550))
-    return Meaning(meant.reply_class, meant.action == "suppress", meant.scope, meant.action, meant.rule)
+    hard = meant.action == "suppress"
+    return Meaning(meant.reply_class, hard, meant.fault, meant.scope, meant.action, meant.rule)

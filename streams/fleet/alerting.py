@@ -5,7 +5,7 @@ An alert's name is its story: a sender's ends when it is active again, a route's
 
 from collections.abc import Iterable
 
-from schemas.fleet import RouteRecovered, RouteTripped
+from schemas.fleet import ReceiverEased, ReceiverThrottled, RouteRecovered, RouteTripped
 from schemas.health import (
     AlertRaised,
     AlertResolved,
@@ -22,6 +22,7 @@ from schemas.health import (
 )
 from schemas.registry import Fact
 from schemas.reputation import Feed, ReputationChanged
+from streams.fleet.routes import is_provider
 from streams.fleet.state import FleetState
 
 SEVERITY: dict[tuple[Scope, HealthState], Severity] = {
@@ -34,6 +35,8 @@ SEVERITY: dict[tuple[Scope, HealthState], Severity] = {
     ("client", "unhealthy"): "critical",
 }
 """A watched mailbox wakes nobody: it is one of hundreds, and slower already."""
+TOLD_FROM_TIMES = 3
+"""A provider that throttles again after two rests wakes a person: slower mail alone does not help."""
 IN_WORDS = {"watched": "is watched", "unhealthy": "is out of rotation"}
 
 
@@ -48,6 +51,13 @@ def alerts(state: FleetState, facts: Iterable[Fact]) -> list[Fact]:
                 found += _of_reserve(fact, state.roster_of(fact.client).reserve)
             case RouteTripped():
                 found.append(_of_trip(fact))
+            case ReceiverThrottled() if fact.times >= TOLD_FROM_TIMES and is_provider(fact.receiver):
+                found.append(_of_throttle(fact))
+            case ReceiverEased(over=True) if is_provider(fact.receiver):
+                row = state.route(fact.client, fact.route)
+                rest = row.rests.get(fact.receiver) if row is not None else None
+                if rest is not None and rest.times >= TOLD_FROM_TIMES:
+                    found.append(AlertResolved(fact.client, _throttle_name(fact), "it takes our mail again"))
             case GateClosed() | GateOpened():
                 found.append(_of_gate(fact))
             case ReputationChanged():
@@ -143,6 +153,19 @@ def _of_reserve(fact: CapacityPlanned, before: ReserveState) -> list[Fact]:
         detail = f"{fact.capacity} mails a day can be carried, {fact.demand} are wanted. {fact.evidence.said}."
         return [AlertRaised(fact.client, name, severity, title, detail, "reserve")]
     return [AlertResolved(fact.client, name, fact.evidence.rule)] if before in ("low", "exhausted") else []
+
+
+def _of_throttle(fact: ReceiverThrottled) -> AlertRaised:
+    title = f"{fact.receiver} throttles {fact.client} over route {fact.route}, time {fact.times} in a row: {fact.rule}"
+    detail = (
+        f"{fact.evidence} Its mail waits until {fact.until:%Y-%m-%d %H:%M} UTC and is then tried with one; mail to "
+        "others goes on. Send it less, or better wanted, mail."
+    )
+    return AlertRaised(fact.client, _throttle_name(fact), "warning", title, detail, "receiver_throttles")
+
+
+def _throttle_name(fact: ReceiverThrottled | ReceiverEased) -> str:
+    return f"receiver_throttles/{fact.client}/{fact.route}/{fact.receiver}"
 
 
 def _of_trip(fact: RouteTripped) -> AlertRaised:

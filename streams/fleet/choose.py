@@ -37,7 +37,7 @@ from streams.fleet.places import rests
 from streams.fleet.queues import Boxes, Free, Group, Lane, SendQueue, Waiting
 from streams.fleet.quota import quota_left, rolling, rolls_free_at
 from streams.fleet.receivers import bucket_of, full_until
-from streams.fleet.routes import breaker
+from streams.fleet.routes import breaker, who_receives
 from streams.fleet.state import (
     TELL_AGAIN_AFTER,
     BacklogRow,
@@ -128,6 +128,7 @@ class _Plan:
         self._days: dict[ClientId, tuple[datetime, datetime, str, datetime]] = {}
         self._wide: dict[tuple[ClientId, DomainName], list[tuple[SenderRow, WaitLimit]]] = {}
         self._receiver_held: Counter[tuple[ClientId, str]] = Counter()
+        self._out_to: dict[tuple[ClientId, RouteId, str], int] = {}  # of receivers that are bounded over a route
         self._served: dict[ClientId, Counter[CampaignId]] = defaultdict(Counter)
         self._list_held: Counter[tuple[ClientId, str]] = Counter()
         self._canaries: dict[tuple[ClientId, str], ListChanged] = {}  # of lists that wait from now on
@@ -181,8 +182,9 @@ class _Plan:
                 queue.put_due(self._lane(client, row.request), place)
 
     def _lane(self, client: ClientId, request: SendRequested) -> Lane:
-        bounded = request.receiver in self._policy(client).receivers.ceilings_24h
-        return Lane(request.campaign, lists.list_of(request), request.receiver if bounded else "")
+        receiver = who_receives(request)
+        bounded = receiver in self._policy(client).receivers.ceilings_24h or self._state.rests(client, receiver)
+        return Lane(request.campaign, lists.list_of(request), receiver if bounded else "")
 
     def _wake(self, client: ClientId) -> None:
         boxes, queue = self._state.boxes(client), self._state.sends(client)
@@ -212,11 +214,11 @@ class _Plan:
                     return self._assignment(client, place, *chosen, rule="round robin: free the longest")
                 if not self._any_route(client, boxes):
                     return None  # no mailbox is free, or no route of those that are takes anything now
-                if self._receiver_is_full(client, boxes, self._request(place)):
+                if self._receiver_waits(client, boxes, self._request(place)):
                     if lane.receiver:
                         self._bar(client, queue, lane)
                         break
-                    self._park(queue, heap, self._at + LOOK_AGAIN)  # the ceiling is newer than the lane
+                    self._park(queue, heap, self._at + LOOK_AGAIN)  # its ceiling or rest is newer than the lane
                 else:
                     self._park(queue, heap, self._at + A_MINUTE)  # no route takes this one
         return None
@@ -248,10 +250,15 @@ class _Plan:
         """Whether some route of the free mailboxes could carry any send now."""
         return any(self._route(client, group, None) is not None for group in boxes.groups())
 
-    def _receiver_is_full(self, client: ClientId, boxes: Boxes, request: SendRequested) -> bool:
-        """Whether only the receiver's ceiling is between the send and the free mailboxes."""
+    def _receiver_waits(self, client: ClientId, boxes: Boxes, request: SendRequested) -> bool:
+        """Whether only the receiver's ceiling or rest is between the send and the free mailboxes."""
         able = [g for g in boxes.groups() if self._route(client, g, request.basis.type) is not None]
-        return bool(able) and all(self._full_until(client, g.domain, request.receiver) is not None for g in able)
+        return bool(able) and all(self._is_closed_to(client, group, request) for group in able)
+
+    def _is_closed_to(self, client: ClientId, group: Group, request: SendRequested) -> bool:
+        if self._full_until(client, group.domain, request.receiver) is not None:
+            return True
+        return self._route(client, group, request.basis.type, who_receives(request)) is None
 
     def _full_until(self, client: ClientId, domain: DomainName, receiver: str) -> datetime | None:
         """Until when the domain's organisation may send nothing more to the receiver, None when it may."""
@@ -287,7 +294,7 @@ class _Plan:
         request = self._request(place)
         if self._state.stopped("campaign", f"{client}/{request.campaign}"):
             return None
-        route = self._route(client, _group(row), request.basis.type)
+        route = self._route(client, _group(row), request.basis.type, who_receives(request))
         if route is None:
             return None
         self._back.append((heap, heapq.heappop(heap)))
@@ -299,7 +306,12 @@ class _Plan:
         if self._list_bars(client, lists.list_of(request)):
             return again
         until = self._full_until(client, domain_of(box.declared.mailbox), request.receiver)
-        return None if until is None else min(until, again)
+        if until is not None:
+            return min(until, again)
+        group, basis = _group(box), request.basis.type
+        if not self._state.rests(client, who_receives(request)) or self._route(client, group, basis) is None:
+            return None
+        return self._at + A_MINUTE if self._route(client, group, basis, who_receives(request)) is None else None
 
     def _is_idle(self, row: MailboxRow) -> bool:
         return row.declared.active and not row.open and row.free_at <= self._at
@@ -373,7 +385,7 @@ class _Plan:
         chosen: tuple[MailboxRow, RouteRow] | None = None
         while chosen is None and (group := boxes.next_in_line()) is not None:
             full = self._full_until(client, group.domain, request.receiver)
-            route = self._route(client, group, request.basis.type) if full is None else None
+            route = self._route(client, group, request.basis.type, who_receives(request)) if full is None else None
             if route is None:
                 aside.append(group)
                 continue
@@ -522,10 +534,10 @@ class _Plan:
     def _policy(self, client: ClientId) -> Policy:
         return self._state.policy(client)
 
-    def _route(self, client: ClientId, group: Group, basis: BasisType | None) -> RouteRow | None:
-        """The first route in the mailboxes' order that takes a send of this basis (None: any) now.
+    def _route(self, client: ClientId, group: Group, basis: BasisType | None, receiver: str = "") -> RouteRow | None:
+        """The first route in the mailboxes' order that takes a send of this basis (None: any) to a receiver now.
 
-        Only where the domain's records are good for it.
+        Only where the domain's records are good for it. A receiver that throttles is not gone round by a backup.
         """
         if self._state.gated(client, group.domain):
             return None
@@ -536,7 +548,7 @@ class _Plan:
             if self._state.gated(client, group.domain, name):
                 continue
             if self._route_held_by(client, row) is None:
-                return row
+                return None if receiver and self._rests(client, row, receiver) else row
         return None
 
     def again(self, given: SendAssigned) -> "Again":
@@ -571,8 +583,20 @@ class _Plan:
             return "route_out"
         if state.gated(client, domain_of(mailbox)) or state.gated(client, domain_of(mailbox), given.call.route):
             return "dns"
+        if self._rests(client, route, who_receives(send.request)):
+            return "receiver_throttles"
         held = self._route_held_by(client, route)
         return None if held is None else held[1]
+
+    def _rests(self, client: ClientId, row: RouteRow, receiver: str) -> bool:
+        """Whether the receiver takes no more over the route for now."""
+        rest = row.rests.get(receiver)
+        if rest is None:
+            return False
+        most, key = rest.most_out(self._at), (client, row.declared.route, receiver)
+        if most and key not in self._out_to:
+            self._out_to[key] = self._state.out_to(*key)
+        return not most or self._out_to[key] >= most
 
     def _route_held_by(self, client: ClientId, row: RouteRow) -> tuple[datetime, WaitLimit] | None:
         way, at = row.declared, self._at
@@ -611,6 +635,9 @@ class _Plan:
         self._route_held[client, way.route] += 1
         bucket = bucket_of(domain_of(row.declared.mailbox), send.request.receiver, self._policy(client).receivers)
         self._receiver_held[client, bucket] += 1
+        bounded = (client, way.route, who_receives(send.request))
+        if bounded in self._out_to:
+            self._out_to[bounded] += 1
         list_id = self._canary_list(client, send.request)
         self._list_held[client, list_id] += 1
         _, closes, day, tomorrow = self._today(client)
@@ -787,6 +814,10 @@ def _limit_of_mailbox(
     full = _full_until(state, client, group.domain, request.receiver, at)
     if full is not None:
         return "receiver_ceiling", full
+    for row in filter(None, (state.route(client, name) for name in group.routes)):
+        rest = _rest_of(row, request, at)
+        if rest is not None:
+            return rest[1], rest[0]
     if _all_gated(state, client, group):
         return "dns", None
     sender = state.sender("mailbox", client, box.declared.mailbox)
@@ -834,10 +865,17 @@ def _limits_of_group(
         ):
             continue
         limit = route_limit(row, state.sender("route", client, name), at, out=state.at_work(client, name))
+        limit = limit or _rest_of(row, request, at)
         if limit is None and full is None:
             return None
         held.append(limit if limit is not None else (full or at, "receiver_ceiling"))
     return held
+
+
+def _rest_of(row: RouteRow, request: SendRequested, at: datetime) -> tuple[datetime, WaitLimit] | None:
+    """Until when the receiver rests over the route; one that is getting used to us again takes mail one by one."""
+    rest = row.rests.get(who_receives(request))
+    return None if rest is None else (max(rest.until, at + A_SECOND), "receiver_throttles")
 
 
 def _all_gated(state: FleetState, client: ClientId, group: Group) -> bool:

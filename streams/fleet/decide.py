@@ -15,6 +15,8 @@ from schemas.fleet import (
     MailboxDeclared,
     MailboxWarmed,
     Pace,
+    ReceiverEased,
+    ReceiverThrottled,
     RouteDeclared,
     RouteFailed,
     RouteRecovered,
@@ -58,6 +60,7 @@ from schemas.sending import (
     SendExpired,
     SendGivenUp,
     SendRef,
+    SendRequested,
     SendRequeued,
     SendReturned,
     SendState,
@@ -76,7 +79,7 @@ from streams.fleet.lists import verdict
 from streams.fleet.pace import gap
 from streams.fleet.retry import again_at
 from streams.fleet.roster import roster
-from streams.fleet.routes import is_its_own, pause_after
+from streams.fleet.routes import EASED_AFTER, SEVERAL, is_its_own, pause_after, rest_after, who_receives
 from streams.fleet.speed import speed
 from streams.fleet.state import BacklogRow, FleetState, domain_of
 
@@ -177,7 +180,7 @@ def accepted(state: FleetState, fact: AttemptAccepted, at: datetime) -> list[Fac
         return []
     ended = _end(state, row, fact.ref, "accepted", at, gave_back=False)
     sign = SignCounted(fact.ref.client, fact.mailbox, fact.route, "accepted")
-    return [ended, *_counted(state, fact.ref, sign, at), *_recovered(state, fact)]
+    return [ended, *_counted(state, fact.ref, sign, at), *_eased(state, fact, row, at), *_recovered(state, fact)]
 
 
 def unknown(state: FleetState, fact: AttemptUnknown, at: datetime) -> list[Fact]:
@@ -202,7 +205,7 @@ def refused(state: FleetState, fact: AttemptRefused, at: datetime) -> list[Fact]
     row = _open_row(state, fact.ref, fact.attempt)
     if row is None:
         return []
-    blamed = _blamed(state, fact, at)
+    blamed = _blamed(state, fact, row.request, at)
     if fact.verdict.action in FINAL_ACTIONS:
         signs = _list_sign(state, fact.ref, sign_of(fact.verdict), at)
         return [_end(state, row, fact.ref, "failed", at, gave_back=True), *signs, *blamed]
@@ -219,7 +222,7 @@ def refused(state: FleetState, fact: AttemptRefused, at: datetime) -> list[Fact]
     return [SendRequeued(fact.ref, fact.attempt, when, rule, not ours, release, stay_with), *blamed]
 
 
-def _blamed(state: FleetState, fact: AttemptRefused, at: datetime) -> list[Fact]:
+def _blamed(state: FleetState, fact: AttemptRefused, request: SendRequested | None, at: datetime) -> list[Fact]:
     """Count the refusal, take out at once whose fault it is; a route that said anything else works."""
     client, said = fact.ref.client, fact.verdict
     evidence = f"{fact.reply.code} {fact.reply.enhanced} {fact.reply.text}"[:300]
@@ -233,7 +236,13 @@ def _blamed(state: FleetState, fact: AttemptRefused, at: datetime) -> list[Fact]
             name = domain_of(fact.mailbox)
             return _counted(state, fact.ref, sign, at, _tripped(state, client, "domain", name, said, evidence, at))
         case "route":
-            return [*_counted(state, fact.ref, sign, at), *_failed(state, fact, said.rule, evidence, at)]
+            receiver = who_receives(request) if said.scope == "receiver" and request is not None else ""
+            if receiver and _rests(state, fact, receiver, at):
+                return []  # begun before the rest: it says nothing new of anybody
+            counted = _counted(state, fact.ref, sign, at)
+            if receiver:
+                return [*counted, *_throttled(state, fact, receiver, evidence, at)]
+            return [*counted, *_failed(state, fact, said.rule, evidence, at)]
         case "recipient" | "message" | "network":
             return [*_counted(state, fact.ref, sign, at), *_recovered(state, fact)]
         case other:
@@ -258,13 +267,52 @@ def _tripped(
 
 
 def _recovered(state: FleetState, fact: AttemptAccepted | AttemptRefused) -> list[Fact]:
-    """The route answered as it should."""
+    """The route answered as it should; what a receiver says for now is no proof that others take our mail."""
     row = state.route(fact.ref.client, fact.route)
-    if row is None or not (row.failures or row.trips):
+    taken = isinstance(fact, AttemptAccepted) or fact.verdict.fault != "network"
+    if row is None or not (row.failures or row.trips or (row.against and taken)):
         return []
+    return [RouteRecovered(fact.ref.client, fact.route, _what_was_said(fact))]
+
+
+def _what_was_said(fact: AttemptAccepted | AttemptRefused) -> str:
     which = f"{fact.ref.client}/{fact.ref.send_id}/{fact.attempt}"
-    evidence = f"{which}: {fact.reply.code} {fact.reply.enhanced} {fact.reply.text}"[:300]
-    return [RouteRecovered(fact.ref.client, fact.route, evidence)]
+    return f"{which}: {fact.reply.code} {fact.reply.enhanced} {fact.reply.text}"[:300]
+
+
+def _rests(state: FleetState, fact: AttemptRefused, receiver: str, at: datetime) -> bool:
+    row = state.route(fact.ref.client, fact.route)
+    rest = row.rests.get(receiver) if row is not None else None
+    return rest is not None and at < rest.until
+
+
+def _throttled(state: FleetState, fact: AttemptRefused, receiver: str, evidence: str, at: datetime) -> list[Fact]:
+    """Rest one receiver over the route; when several in a row say the same, it is the route's own trouble."""
+    client, route, rule = fact.ref.client, fact.route, fact.verdict.rule
+    row = state.route(client, route)
+    if row is None:
+        return []
+    pause, times = rest_after(row.rests.get(receiver), fact.reply.retry_after_seconds)
+    found: list[Fact] = [ReceiverThrottled(client, route, receiver, at + pause, times, rule, evidence)]
+    against = dict.fromkeys((*row.against, receiver))
+    if len(against) >= SEVERAL:
+        everybody = f"{len(against)} receivers in a row throttle: {', '.join(against)}"
+        found += _failed(state, fact, everybody, evidence, at)
+    return found
+
+
+def _eased(state: FleetState, fact: AttemptAccepted, send: BacklogRow, at: datetime) -> list[Fact]:
+    """A receiver that rested took a mail again."""
+    client, route = fact.ref.client, fact.route
+    row = state.route(client, route)
+    if row is None or not row.rests or send.request is None:
+        return []
+    receiver = who_receives(send.request)
+    rest = row.rests.get(receiver)
+    if rest is None or at < rest.until:  # what was out when it throttled says nothing of now
+        return []
+    passed = rest.passed + 1
+    return [ReceiverEased(client, route, receiver, passed, _what_was_said(fact), passed >= EASED_AFTER)]
 
 
 def _failed(
@@ -334,7 +382,7 @@ def returned(state: FleetState, fact: SendReturned, at: datetime) -> list[Fact]:
         SendRequeued(fact.ref, fact.attempt, when, rule, counts=False),
     ]
     refused = AttemptRefused(fact.ref, fact.attempt, fact.mailbox, fact.route, fact.reply, fact.verdict)
-    return again + _blamed(state, refused, at)
+    return again + _blamed(state, refused, fact.request, at)
 
 
 def told(_state: FleetState, _fact: SendReplied | SendUnsubscribed, _at: datetime) -> list[Fact]:

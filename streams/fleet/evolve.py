@@ -14,6 +14,8 @@ from schemas.fleet import (
     MailboxDeclared,
     MailboxLeftOut,
     MailboxWarmed,
+    ReceiverEased,
+    ReceiverThrottled,
     RouteDeclared,
     RouteFailed,
     RouteRecovered,
@@ -50,7 +52,7 @@ from schemas.sending import (
     SendRequeued,
     SendWaits,
 )
-from streams.fleet import dns_gate, reputation
+from streams.fleet import dns_gate, reputation, routes
 from streams.fleet.decide import declared_key
 from streams.fleet.dns_gate import GateRow
 from streams.fleet.health import in_state, senders_of, with_sign
@@ -131,7 +133,7 @@ def rows_of(fact: Fact, _at: datetime) -> Iterable[RowKey]:
             yield "reputation", f"{fact.client}/{fact.domain}"
         case ListChanged() | ListSignCounted():
             yield "list", f"{fact.client}/{fact.list_id}"
-        case RouteFailed() | RouteTripped() | RouteRecovered():
+        case RouteFailed() | RouteTripped() | RouteRecovered() | ReceiverThrottled() | ReceiverEased():
             yield "route", f"{fact.client}/{fact.route}"
         case _:
             return
@@ -296,7 +298,12 @@ def _route(row: RouteRow | None, fact: Fact, at: datetime) -> RouteRow:
         case RouteTripped():
             return msgspec.structs.replace(row, failures=0, trips=row.trips + 1, out_until=fact.until)
         case RouteRecovered():
-            return msgspec.structs.replace(row, failures=0, trips=0, out_until=None)
+            return msgspec.structs.replace(row, failures=0, trips=0, out_until=None, against=())
+        case ReceiverThrottled():
+            against = tuple(dict.fromkeys((*row.against, fact.receiver)))[-routes.SEVERAL :]
+            return msgspec.structs.replace(row, rests=routes.throttled(row.rests, fact, at), against=against)
+        case ReceiverEased():
+            return msgspec.structs.replace(row, rests=routes.eased(row.rests, fact))
         case _:
             return msgspec.structs.replace(row, hours=give_back(row.hours, _gone_back(fact).hour))
 

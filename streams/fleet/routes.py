@@ -2,17 +2,32 @@
 
 A simple rule: a block or a rate limit trips at once, other failures when five come in a row. The pause
 doubles with each trip until a mail goes through.
+
+What one receiver says of itself is no failure of the route: only that receiver rests, and then takes one mail at
+a time, then one more with each (Google: "wait at least 10 minutes, then one connection, then add one at a time").
+When several receivers in a row say it and nobody takes a mail between them, it is us that they mean: the route trips.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Literal
 
-from schemas.sending import AttemptNotSent, AttemptRefused, AttemptUnknown, Stage
+import msgspec
+
+from schemas.fleet import ReceiverEased, ReceiverThrottled
+from schemas.sending import AttemptNotSent, AttemptRefused, AttemptUnknown, SendRequested, Stage
 
 IN_A_ROW = 5
 LONGEST_PAUSE = timedelta(hours=1)
 AT_ONCE = ("block", "rate_limit")
 BEFORE_THE_MAIL: tuple[Stage, ...] = ("connect", "ehlo", "tls")
+
+SEVERAL = 3
+"""Receivers that throttle in a row: two may be chance, and a third mail is the least that a proof costs."""
+FIRST_REST, LONGEST_REST = timedelta(minutes=10), timedelta(hours=2)
+EASED_AFTER = 5
+"""Mails that a receiver takes one by one more, until nothing bounds it."""
+MOST_KEPT = 100
 
 Breaker = Literal["closed", "open", "half_open"]
 
@@ -41,3 +56,54 @@ def pause_after(
     asked = fact.reply.retry_after_seconds if isinstance(fact, AttemptRefused) else None
     doubled: int = 2 ** min(trips, 10)
     return max(min(first * doubled, LONGEST_PAUSE), timedelta(seconds=asked or 0))
+
+
+# ── one receiver that throttles ──────────────────────────────────────────────────────────────────
+
+
+class Rest(msgspec.Struct, frozen=True, array_like=True):
+    """A receiver's rest over a route: until when, how often in a row, how many mails it took since."""
+
+    until: datetime
+    times: int
+    passed: int = 0
+
+    def most_out(self, at: datetime) -> int:
+        """Return how many attempts may be out to the receiver over the route."""
+        return 0 if at < self.until else self.passed + 1
+
+
+def who_receives(request: SendRequested) -> str:
+    """Return whose throttle a send meets: its receiving provider, or its own domain where none is known."""
+    return request.recipient_domain if request.receiver in ("", "unknown") else request.receiver
+
+
+def is_provider(receiver: str) -> bool:
+    """Whether it receives for many: one of the known list, whose names have no dot."""
+    return "." not in receiver
+
+
+def rest_after(rest: Rest | None, asked_seconds: int | None) -> tuple[timedelta, int]:
+    """Return how long a receiver rests after it throttled once more, and the how-many-th time in a row it is."""
+    times = 1 if rest is None else rest.times + 1
+    doubled: int = 2 ** min(times - 1, 10)
+    return max(min(FIRST_REST * doubled, LONGEST_REST), timedelta(seconds=asked_seconds or 0)), times
+
+
+def throttled(rests: Mapping[str, Rest], fact: ReceiverThrottled, at: datetime) -> dict[str, Rest]:
+    """Return the rests with this one. Providers are few and kept until they are eased, domains until they are old."""
+    kept = {name: rest for name, rest in rests.items() if is_provider(name) or at < rest.until + LONGEST_REST}
+    kept[fact.receiver] = Rest(fact.until, fact.times)
+    domains = sorted((name for name in kept if not is_provider(name)), key=lambda name: kept[name].until)
+    for name in domains[: max(0, len(domains) - MOST_KEPT)]:
+        del kept[name]
+    return kept
+
+
+def eased(rests: Mapping[str, Rest], fact: ReceiverEased) -> dict[str, Rest]:
+    """Return the rests after a receiver took a mail."""
+    kept = dict(rests)
+    rest = kept.pop(fact.receiver, None)
+    if rest is not None and not fact.over:
+        kept[fact.receiver] = Rest(rest.until, rest.times, fact.passed)
+    return kept

@@ -18,6 +18,7 @@ from streams.fleet.lists import UNKNOWN_LIST, ListRow, bars
 from streams.fleet.queues import Boxes, SendQueue, Waiting
 from streams.fleet.receivers import ReceiverRow
 from streams.fleet.reputation import ReputationRow
+from streams.fleet.routes import Rest, who_receives
 from streams.fleet.windows import Counts
 from streams.log.rows import RowKey, Rows
 
@@ -91,7 +92,10 @@ class DomainRow(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RouteRow(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A route: what it carried per hour (UTC), its breaker, and when its ceiling a second allows the next."""
+    """A route: what it carried per hour (UTC), its breaker, and when its ceiling a second allows the next.
+
+    `rests`: the receivers that throttle us over it; `against`: those that did since it last had a mail taken.
+    """
 
     declared: RouteDeclared
     hours: dict[str, int] = {}
@@ -99,6 +103,8 @@ class RouteRow(msgspec.Struct, frozen=True, omit_defaults=True):
     failures: int = 0  # in a row
     trips: int = 0  # since a mail last went through
     out_until: datetime | None = None
+    rests: dict[str, Rest] = {}
+    against: tuple[str, ...] = ()
 
 
 class MailboxRow(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -282,6 +288,12 @@ class FleetState:
         """How many attempts are out over the route."""
         return len(self._at_work[client, route])
 
+    def out_to(self, client: ClientId, route: RouteId, receiver: str) -> int:
+        """How many attempts are out over the route to one receiver; counted one by one, while it is bounded."""
+        boxes = (self.mailbox(name) for name in self._at_work[client, route])
+        sends = (self.backlog(box.open.rpartition("/")[0]) for box in boxes if box is not None)
+        return sum(1 for s in sends if s is not None and s.request is not None and who_receives(s.request) == receiver)
+
     def client(self, client: ClientId) -> ClientRow | None:
         """The client's row."""
         row = self._rows.get(("client", client))
@@ -337,6 +349,10 @@ class FleetState:
         """The client's routes."""
         found = (self._rows.get(key) for key in self._ways[client])
         return [row for row in found if isinstance(row, RouteRow)]
+
+    def rests(self, client: ClientId, receiver: str) -> bool:
+        """Whether the receiver rests over some route of the client's, or is only getting used to us again."""
+        return any(receiver in row.rests for row in self.routes_of(client))
 
     def accepted_bases(self, client: ClientId) -> set[BasisType]:
         """The consent bases that some route of the client takes; all while no route is declared yet."""

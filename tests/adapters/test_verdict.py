@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from adapters.interface import reply_of
 from schemas.sending import Reply, Stage, Verdict
-from streams.delivery.verdict import RULES, Rule, verdict
+from streams.delivery.verdict import RULES, Rule, meaning, verdict
 
 LINE = re.compile(r"(\d{3})[ -](.*)", re.DOTALL)
 NEVER_THE_RECIPIENT: tuple[Stage, ...] = ("connect", "ehlo", "tls", "auth", "mail")
@@ -27,7 +27,7 @@ def test_every_rule_classifies_the_line_that_taught_it(rule: Rule) -> None:
     stages: tuple[Stage, ...] = rule.stages or ("rcpt", "dot")  # type: ignore[assignment]  # stages are plain text there
     for stage in stages:
         assert verdict(said(rule.line, stage)) == Verdict(
-            rule.reply_class, rule.fault, rule.fault, rule.action, rule.name
+            rule.reply_class, rule.fault, rule.scope or rule.fault, rule.action, rule.name
         )
 
 
@@ -113,8 +113,8 @@ REAL: list[tuple[str, Stage, str, str]] = [
     (
         "421 4.7.28 Gmail has detected this message exceeded its quota for sending messages with the same Message-ID:.",
         "dot",
-        "rate_limit",
-        "route",
+        "soft",
+        "message",
     ),
     (
         "550 5.7.28 There is an unusual rate of unsolicited mail originating from your IP address.",
@@ -437,3 +437,43 @@ def test_at_rcpt_the_words_for_a_dead_address_suppress_in_any_language_but_not_a
     assert verdict(said(line, "rcpt")).fault == "recipient"
     assert verdict(said(line, "dot")).action != "suppress"
     assert verdict(said(line, "body")).action == "ask"
+
+
+WORDS_OF_RECEIVERS = [
+    ("421 4.7.28 Gmail has detected an unusual rate of unsolicited mail.", "dot"),
+    ("451 4.7.500 Server busy. Please try again later (S77719)", "mail"),
+    ("421 RP-001 The mail server IP connecting to Outlook.com server has exceeded the rate limit allowed.", "connect"),
+    ("421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred due to unexpected volume", "mail"),
+    ("550 5.7.28 Mail flood detected", "dot"),
+    ("550 Ip frequency limited", "rcpt"),
+    ("450 4.7.1 You are sending too many messages, slow down", "rcpt"),
+]
+WORDS_OF_OUR_PROVIDER = [
+    ("454 Throttling failure: Maximum sending rate exceeded.", "dot"),
+    ("421 4.7.0 Too many concurrent SMTP connections", "connect"),
+    ("429 TooManyRequestsException", "request"),
+    (
+        "420 Domain mg.firm.test is not allowed to send: recipient limit exceeded, try again after 120 seconds",
+        "request",
+    ),
+    ("450 4.7.1 too many messages from you, slow down", "mail"),
+]
+
+
+@pytest.mark.parametrize(("line", "stage"), WORDS_OF_RECEIVERS)
+def test_a_receiver_that_throttles_speaks_for_itself_alone(line: str, stage: Stage) -> None:
+    meant = verdict(said(line, stage))
+    assert (meant.reply_class, meant.fault, meant.scope) == ("rate_limit", "route", "receiver")
+
+
+@pytest.mark.parametrize(("line", "stage"), WORDS_OF_OUR_PROVIDER)
+def test_a_provider_that_throttles_speaks_of_all_that_goes_over_it(line: str, stage: Stage) -> None:
+    meant = verdict(said(line, stage))
+    assert (meant.reply_class, meant.fault, meant.scope) == ("rate_limit", "route", "route")
+
+
+def test_a_bounce_keeps_how_far_its_words_reach() -> None:
+    meant = meaning(
+        "bounce", "failed", said("421 4.7.28 Gmail has detected an unusual rate of unsolicited mail", "dot")
+    )
+    assert (meant.fault, meant.scope, meant.hard) == ("route", "receiver", False)

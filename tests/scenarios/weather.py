@@ -13,7 +13,7 @@ from schemas.health import GateClosed, GateOpened
 from schemas.ids import ClientId, DomainName, RouteId
 from schemas.policy import Policy, PolicyApplied
 from schemas.registry import Fact
-from schemas.sending import AttemptAccepted, SendAssigned
+from schemas.sending import AttemptAccepted, SendAssigned, SendQueued
 from streams.fleet.state import FleetState, domain_of
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
@@ -36,10 +36,13 @@ class Run:
     simulation: Simulation
     tally: Tally = field(default_factory=Tally)
     assigned: list[tuple[datetime, SendAssigned]] = field(default_factory=list)
+    queued: list[tuple[datetime, SendQueued]] = field(default_factory=list)
     accepted: list[tuple[datetime, AttemptAccepted]] = field(default_factory=list)
 
     def saw(self, _state: FleetState, at: datetime, fact: Fact) -> None:
-        """Keep the assignments."""
+        """Keep the requests and the assignments."""
+        if isinstance(fact, SendQueued):
+            self.queued.append((at, fact))
         if isinstance(fact, SendAssigned):
             self.assigned.append((at, fact))
 
