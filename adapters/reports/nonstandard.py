@@ -10,7 +10,7 @@ from adapters.reports.dsn import MAX_RECIPIENTS
 from adapters.reports.finding import Finding
 from adapters.reports.mime import headers_of
 from adapters.reports.quoted import ADDRESS, UNSAID, Said, host_in, provider_of, said, stage_of
-from adapters.reports.report import Report
+from adapters.reports.report import ANSWER, Report
 
 _A = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?"
 
@@ -100,7 +100,7 @@ _AFTER_WORDS = re.compile(
 _COMMAND = re.compile(rf"rcpt[ \t]*to[ \t]*:[ \t]*<?({_A})", re.IGNORECASE)
 _TRANSCRIPT = re.compile(r"^[ \t]*-{2,}[^\n]{0,10}transcript of session", re.IGNORECASE | re.MULTILINE)
 _SAYS_LITTLE = re.compile(r"\.\.\. (remote protocol error|service unavailable)", re.IGNORECASE)
-_ANSWER = re.compile(r"(re|aw|sv|tr|fwd?|wg) ?:", re.IGNORECASE)
+_PASSED_ON = re.compile(r"(fwd?|wg) ?:", re.IGNORECASE)
 _X400 = re.compile(rf"\bSMTP=({_A});", re.IGNORECASE)
 _OURS = re.compile(r"mailer-daemon@|postmaster@", re.IGNORECASE)
 MAX_LOOK = 16_384
@@ -128,12 +128,15 @@ def looks_like_bounce(report: Report) -> bool:
         return True
     written = report.written[:4_000]
     titled, told = _SUBJECT.search(subject) is not None, _TOLD.search(written) is not None
+    nobody = not sender or letter.header("return-path").strip() == "<>"
+    answers = bool(letter.headers.get("in-reply-to") or letter.headers.get("references"))
+    if answers and ANSWER.match(subject) and not nobody:
+        return False  # people have such names, and such subjects are of the mail that they answer
     if _DAEMON.search(sender):
         return titled or told or _TOLD_BY_A_DAEMON.search(written) is not None
-    if not sender or letter.header("return-path").strip() == "<>":
+    if nobody:
         return titled or told
-    answers = bool(letter.headers.get("in-reply-to") or letter.headers.get("references"))
-    return titled and told and not answers and not _ANSWER.match(subject)
+    return titled and told and not (answers or ANSWER.match(subject) or _PASSED_ON.match(subject))
 
 
 def _recipients(report: Report, written: str) -> list[str]:

@@ -24,6 +24,12 @@ _FIELDS = re.compile(
 )
 _FORWARDED = re.compile(r"^>[ >]*(?:final-recipient|reporting-mta)[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _QUOTE = re.compile(r"^>[ ]?", re.MULTILINE)
+ANSWER = re.compile(
+    r"\W{0,2}(?:re|aw|antw|sv|vs|rv|tr|res|rif|r|odp|ynt|hv|回复|回覆|答复|答覆|返信|답장|회신)"
+    r"(?:\[\d{1,3}\])?[ \t]?[:\uff1a]",
+    re.IGNORECASE,
+)
+"""How a subject begins that answers another: what follows are the words of whoever wrote first."""
 _ORIGINALS = ("message/rfc822", "text/rfc822-headers", "message/rfc822-headers", "message/partial", "message/global")
 
 

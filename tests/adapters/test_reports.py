@@ -320,6 +320,59 @@ def test_other_letters_are_told_apart_and_suppress_nobody(raw: bytes, kind: str,
     assert (found.kind, found.action, found.hard) == (kind, action, False)
 
 
+ANSWERS = "In-Reply-To: <x@firm.test>"
+
+
+@pytest.mark.parametrize(
+    ("sender", "subject", "body"),
+    [
+        ("Anna <anna@c.test>", "Re: Holiday gifts for your team", "Yes, please call."),
+        ("Anna <anna@c.test>", "AW: Get away from spreadsheets", "Sounds good."),
+        ("Anna <anna@c.test>", "Re: Hello", "Could you confirm your email address and phone?"),
+        ("Anna <anna@c.test>", "Re: Hello", "Yes.\n> Please verify you are human"),
+        ("Bounce Castle <info@bounce-castle.test>", "Re: Bounce house rental", "Yes."),
+        ("Mail Administrator <admin@c.test>", "RE: Mail system upgrade", "Let us talk."),
+        ("Office <no-reply@c.test>", "Re: Delivery status of your samples", "They were returned to sender: 550 EUR."),
+    ],
+    ids=["holiday", "away", "asks-back", "quotes-a-question", "named-bounce", "administrator", "delivery"],
+)
+def test_a_person_who_answers_is_heard_whatever_the_subject_and_the_name_sound_like(
+    sender: str, subject: str, body: str
+) -> None:
+    found = one(letter(f"From: {sender}", "Return-Path: <anna@c.test>", f"Subject: {subject}", ANSWERS, body=body))
+    assert (found.kind, found.hard) == ("reply", False)
+
+
+@pytest.mark.parametrize("begins", ["Re:", "Antw: ", "Odp: ", "RE[2]: ", "=?utf-8?b?5Zue5aSN77ya?="])
+def test_an_answer_without_a_reference_is_known_by_how_its_subject_begins(begins: str) -> None:
+    assert one(letter("From: a@c.test", f"Subject: {begins}Hello", body="Yes.")).kind == "reply"
+
+
+@pytest.mark.parametrize(
+    ("subject", "header"),
+    [
+        ("Absence du bureau : Re: Hello", ANSWERS),
+        ("Automatic reply: Re: Hello", ANSWERS),
+        ("Re: Holiday", "Auto-Submitted: auto-replied"),
+    ],
+)
+def test_a_machine_that_answers_an_answer_is_still_one(subject: str, header: str) -> None:
+    assert one(letter("From: a@c.test", f"Subject: {subject}", header, body="Bye.")).kind == "auto_reply"
+
+
+@pytest.mark.parametrize("disposition", ["manual-action/MDN-sent-manually; displayed", "automatic-action; deleted"])
+def test_a_receipt_is_the_word_of_a_program_and_stops_nobodys_follow_ups(disposition: str) -> None:
+    raw = letter(
+        "From: Anna <anna@c.test>",
+        "Subject: Gelesen: Hello",
+        ANSWERS,
+        'Content-Type: multipart/report; report-type=disposition-notification; boundary="b"',
+        body="--b\n\nIhre Nachricht wurde gelesen.\n--b\nContent-Type: message/disposition-notification\n\n"
+        f"Final-Recipient: rfc822;anna@c.test\nDisposition: {disposition}\n--b--\n",
+    )
+    assert (one(raw).kind, one(raw).action) == ("auto_reply", "ignore")
+
+
 def test_a_complaint_names_its_recipients_and_suppresses_but_not_spam_and_failed_authentication_do_not() -> None:
     def report(kind: str) -> Classified:
         return one(
