@@ -40,6 +40,8 @@ IGNORED = ("opened", "clicked", "stored")
 """Openings and clicks are machines' as often as people's, and mail is sent without tracking."""
 LISTED: Mapping[str, int] = {"suppress-bounce": 605, "suppress-unsubscribe": 606, "suppress-complaint": 607}
 """The code of a mail that Mailgun did not try, for a reason of its own lists (user manual, tracking failures)."""
+WISHES: Mapping[int, ReportKind] = {606: "unsubscribe", 607: "complaint"}
+"""What such a mail tells of the person, as the event itself would have told it: no address is dead."""
 NEEDS_TOKEN = ("accepted", "delivered")
 """Events that say nothing of a person: without our token they are of other programs' mail over the same domain."""
 
@@ -60,8 +62,11 @@ def parse(entry: object) -> Told:
     if not token and name in NEEDS_TOKEN:
         return Told(name)
     permanent = name != "failed" or text(entry, "severity") != "temporary"
+    reply = _reply(entry, name)
+    wish = WISHES.get(reply.code) if name == "failed" and reply is not None else None
+    kind = wish or KINDS[name]
     event = ProviderEvent(
-        kind=KINDS[name],
+        kind=kind,
         provider="mailgun",
         event_id=_event_id(entry, name, at, message_id),
         at=at,
@@ -70,8 +75,8 @@ def parse(entry: object) -> Told:
         attempt=attempt_in(text(variables, ATTEMPT_TAG)),
         provider_id=message_id,
         reported_by="" if within(entry, "flags", "is-delayed-bounce") is True else "mailgun",
-        action="" if KINDS[name] != "bounce" else "failed" if permanent else "delayed",
-        reply=_reply(entry, name),
+        action="" if kind != "bounce" else "failed" if permanent else "delayed",
+        reply=None if wish else reply,
     )
     return Told(name, (event,))
 

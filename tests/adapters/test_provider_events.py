@@ -44,7 +44,7 @@ MAILGUN_KINDS: dict[str, tuple[str, str] | None] = {
     "failed temporary": ("bounce", "delayed"),
     "failed greylisted": ("bounce", "delayed"),
     "failed suppressed": ("bounce", "failed"),
-    "failed unsubscribed": ("bounce", "failed"),
+    "failed unsubscribed": ("unsubscribe", ""),
     "failed old": ("bounce", "failed"),
     "failed no mx": ("bounce", "failed"),
     "failed later": ("bounce", "failed"),
@@ -87,7 +87,6 @@ def test_every_event_of_mailgun_has_its_kind(name: str) -> None:
         ("failed permanent", 550, "5.1.1", ("hard", True, "suppress")),
         ("failed temporary", 452, "4.2.2", ("mailbox_full", False, "retry")),
         ("failed suppressed", 605, "", ("hard", True, "suppress")),
-        ("failed unsubscribed", 606, "", ("hard", True, "suppress")),
         ("failed old", 499, "", ("soft", False, "retry")),
         ("failed no mx", 498, "", ("network", False, "fail")),
         ("failed later", 0, "5.1.1", ("hard", True, "suppress")),
@@ -98,6 +97,24 @@ def test_what_a_failure_at_mailgun_means(name: str, code: int, enhanced: str, me
     assert event.reply is not None
     assert (event.reply.code, event.reply.enhanced) == (code, enhanced)
     assert means(event) == meant
+
+
+@pytest.mark.parametrize(
+    ("reason", "code", "kind"),
+    [
+        ("suppress-unsubscribe", "", "unsubscribe"),
+        ("suppress-complaint", "", "complaint"),
+        ("suppress-complaint", 607, "complaint"),
+        ("generic", 606, "unsubscribe"),
+        ("suppress-bounce", "", "bounce"),
+    ],
+)
+def test_a_mail_that_mailgun_holds_back_for_a_wish_tells_the_wish_and_of_no_dead_address(
+    reason: str, code: object, kind: str
+) -> None:
+    status = {"code": code, "message": "", "description": "Not delivering"}
+    event = only(mailgun_events.parse(mailgun("failed unsubscribed", reason=reason, **{"delivery-status": status})))
+    assert (event.kind, event.reply is None, event.action) == (kind, kind != "bounce", "failed" * (kind == "bounce"))
 
 
 def test_a_rejection_is_mailguns_own_word_and_hard_for_nobody() -> None:

@@ -204,7 +204,8 @@ async def test_every_event_of_mailgun_is_answered_with_200(house: House) -> None
     for number, name in enumerate(samples.MAILGUN_EVENTS):
         assert await house.mailgun(webhook(mailgun(name, id=f"event-{number}"))) == 200, name
     kinds = [fact.kind for fact in house.published if isinstance(fact, ReportSeen)]
-    assert kinds == ["accepted", "delivered", *["bounce"] * 9, "complaint", "unsubscribe"]
+    bounces = [*["bounce"] * 4, "unsubscribe", *["bounce"] * 4]  # one of them Mailgun held back for a person's wish
+    assert kinds == ["accepted", "delivered", *bounces, "complaint", "unsubscribe"]
 
 
 async def test_events_in_any_order_and_again_are_published_once_each(house: House) -> None:
