@@ -158,7 +158,8 @@ def test_a_route_that_never_answers_leaves_the_others_their_rate(story: Story, s
     story.ask(requests(80, clients=("acme", "birch"), first=2000))
     story.wait_done(200)
     beside = 80 / (time.monotonic() - began)
-    assert beside >= 0.8 * alone, f"{beside:.1f}/s beside a silent route, {alone:.1f}/s alone"
+    # What else runs on the machine moves either rate by a quarter; a route that held up the others would leave a tenth.
+    assert beside >= 0.6 * alone, f"{beside:.1f}/s beside a silent route, {alone:.1f}/s alone"
     began = time.monotonic()
     story.ask([{"type": "cancel", "v": 1, "data": {"client": "mute", "send_id": "s3005"}}])
     story.asked -= 1
