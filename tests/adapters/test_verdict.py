@@ -77,7 +77,7 @@ REAL: list[tuple[str, Stage, str, str]] = [
     ("535 Authentication Failed", "auth", "auth", "mailbox"),
     ("553 Relaying disallowed as bob@firm.test", "mail", "sender_account", "mailbox"),
     ("553 Relaying disallowed as bob@firm.test", "rcpt", "sender_account", "mailbox"),
-    ("530 Must issue a STARTTLS command first", "mail", "sender_account", "mailbox"),
+    ("530 Must issue a STARTTLS command first", "mail", "auth", "mailbox"),
     ("552 5.7.1 virus Eicar detected", "dot", "policy_content", "message"),
     # Zoho as a receiver
     ("550 5.1.1 anna@customer.test User unknown", "rcpt", "hard", "recipient"),
@@ -108,6 +108,13 @@ REAL: list[tuple[str, Stage, str, str]] = [
     ("452 4.2.2 The recipient's inbox is out of storage space.", "rcpt", "mailbox_full", "network"),
     ("552 5.2.2 The recipient's inbox is out of storage space and inactive.", "rcpt", "mailbox_full", "network"),
     ("552 5.3.4 Your message exceeded Google's message size limits.", "dot", "too_large", "message"),
+    ("550 Administrative prohibition", "rcpt", "policy_content", "message"),
+    ("550 Administrative prohibition - envelope blocked", "dot", "policy_content", "message"),
+    ("550 Sender address blocked", "rcpt", "policy_content", "message"),
+    ("421 Sender address blocked", "rcpt", "soft", "network"),
+    ("554 5.1.8 Sender Address Blocked", "mail", "sender_account", "mailbox"),
+    ("530 5.7.57 Client not authenticated to send mail", "mail", "auth", "mailbox"),
+    ("530 5.7.0 Must issue a STARTTLS command first", "mail", "auth", "mailbox"),
     ("550 5.4.5 Daily user sending limit exceeded.", "dot", "sender_account", "mailbox"),
     ("421 4.7.28 Gmail has detected an unusual rate of unsolicited mail.", "dot", "rate_limit", "route"),
     (
@@ -291,7 +298,6 @@ REAL: list[tuple[str, Stage, str, str]] = [
         "mailbox",
     ),
     ("452 4.5.3 Too many recipients", "rcpt", "soft", "network"),
-    ("550 Administrative prohibition", "rcpt", "unknown", "message"),
     ("550 5.1.10 null MX", "rcpt", "hard", "recipient"),
     # Amazon SES: every error of the API (email facts 1.2), then the same by SMTP
     (
