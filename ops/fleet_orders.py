@@ -1,10 +1,11 @@
 """Operators' orders, without Postgres: stops, told to every partition that could claim or assign; pauses of senders."""
 
-from ops.fleet_plan import append, known, publish
+from ops.fleet_plan import known, publish
 from schemas.fleet import StartOrdered, StopOrdered, StopScope
 from schemas.health import ListReleaseOrdered, PauseOrdered, ResumeOrdered, Scope
 from schemas.ids import ClientId
 from schemas.topics import DELIVERY_INPUTS, FLEET_INPUTS, partition_of
+from streams.agents.facts import append
 from streams.fleet.decide import declared_key
 from streams.log.kafka import Writer
 from streams.settings import Settings
@@ -21,13 +22,13 @@ async def order(settings: Settings, scope: StopScope, name: str, *, stopped: boo
     writer = Writer(settings.connection)
     try:
         for partition in range(DELIVERY_INPUTS.partitions):
-            await append(writer, settings, DELIVERY_INPUTS, fact, b"operator", partition, by)
+            await append(writer, settings, DELIVERY_INPUTS, fact, b"operator", by, partition=partition)
         if client:
             places = [partition_of(client.encode(), FLEET_INPUTS.partitions)]
         else:
             places = list(range(FLEET_INPUTS.partitions))
         for partition in places:
-            await append(writer, settings, FLEET_INPUTS, fact, client.encode() or b"operator", partition, by)
+            await append(writer, settings, FLEET_INPUTS, fact, client.encode() or b"operator", by, partition=partition)
     finally:
         await writer.close()
 

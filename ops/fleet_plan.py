@@ -1,22 +1,19 @@
 """What applying a fleet file would change, against what the fleet stage knows now; and the publishing of it."""
 
-import uuid
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import msgspec
 
 from ops.fleet_file import Declared, client_of
 from ops.journals import fold_partition
-from schemas import registry
-from schemas.envelope import to_wire
 from schemas.fleet import ClientDeclared, CostDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
 from schemas.ids import ClientId
 from schemas.policy import PolicyApplied
 from schemas.registry import Fact
-from schemas.topics import FLEET_INPUTS, FLEET_JOURNAL, Topic, partition_of
+from schemas.topics import FLEET_INPUTS, FLEET_JOURNAL
+from streams.agents.facts import append
 from streams.fleet.decide import declared_key
 from streams.fleet.state import domain_of
 from streams.log.kafka import Reader, Writer
@@ -113,16 +110,6 @@ async def publish(settings: Settings, facts: Iterable[Fact], by: str = "fleet-fi
     writer = Writer(settings.connection)
     try:
         for fact in facts:
-            key = client_of(fact).encode()
-            partition = partition_of(key, FLEET_INPUTS.partitions)
-            await append(writer, settings, FLEET_INPUTS, fact, key, partition, by)
+            await append(writer, settings, FLEET_INPUTS, fact, client_of(fact).encode(), by)
     finally:
         await writer.close()
-
-
-async def append(
-    writer: Writer, settings: Settings, topic: Topic, fact: Fact, key: bytes, partition: int, by: str
-) -> int:
-    """Append one fact that comes from outside the stages; return its offset."""
-    envelope = registry.enveloped(fact, id=uuid.uuid4().hex, at=datetime.now(UTC), key=key.decode(), by=by)
-    return await writer.append(settings.topic(topic), partition, key, to_wire(envelope))

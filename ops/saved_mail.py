@@ -10,11 +10,11 @@ from pathlib import Path
 from adapters.reports.mime import Letter, read
 from adapters.reports.quoted import ADDRESS
 from ops.classified import files_of, messages
-from ops.fleet_plan import append
 from schemas.fleet import ClientDeclared, MailboxDeclared
 from schemas.ids import ClientId, MailboxAddress
 from schemas.registry import Fact
-from schemas.topics import DELIVERY_INPUTS, partition_of
+from schemas.topics import DELIVERY_INPUTS
+from streams.agents.facts import append
 from streams.agents.mail_reports import Found, Place, reports_in
 from streams.log.kafka import Writer
 from streams.settings import Settings
@@ -86,8 +86,7 @@ async def publish(
     writer = Writer(settings.connection)
     try:
         for _, report in found:
-            partition = partition_of(report.key, DELIVERY_INPUTS.partitions)
-            await append(writer, settings, DELIVERY_INPUTS, report.fact, report.key, partition, "read-mail")
+            await append(writer, settings, DELIVERY_INPUTS, report.fact, report.key, "read-mail")
             published_one()
     finally:
         await writer.close()

@@ -10,7 +10,6 @@ from typing import Any, get_args
 import psycopg
 
 from ops.fleet_file import FleetFileWrong
-from ops.fleet_plan import append
 from schemas.entry import Entry, JournalBroken, journal_entry
 from schemas.ids import ClientId, DomainName, Recipient
 from schemas.registry import fact_in
@@ -23,6 +22,7 @@ from schemas.reports import (
 )
 from schemas.sending import SuppressionReason
 from schemas.topics import DELIVERY_INPUTS, DELIVERY_JOURNAL, partition_of
+from streams.agents.facts import append
 from streams.delivery.identity import AddressInvalid, delivery_key, domain_of, normalise, recipients_of
 from streams.log.kafka import Reader, Writer
 from streams.settings import Settings
@@ -119,7 +119,7 @@ async def publish(settings: Settings, orders: Iterable[Order], by: str) -> list[
     try:
         for order in orders:
             for key, partition in _places(order):
-                offset = await append(writer, settings, DELIVERY_INPUTS, order, key, partition, by)
+                offset = await append(writer, settings, DELIVERY_INPUTS, order, key, by, partition=partition)
                 written.append((partition, offset))
     finally:
         await writer.close()

@@ -18,11 +18,11 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from ops.fleet_plan import append
 from ops.logs import set_up
 from ops.postfix.log_lines import Followed, MtaLog
 from schemas.reports import MtaLineSeen
-from schemas.topics import DELIVERY_INPUTS, partition_of
+from schemas.topics import DELIVERY_INPUTS
+from streams.agents.facts import append
 from streams.delivery.identity import key_in
 from streams.log.kafka import AppendUncertain, Writer
 from streams.settings import SettingMissing, Settings, from_environment
@@ -166,10 +166,9 @@ class Publisher:
     async def __call__(self, seen: MtaLineSeen) -> None:
         """Publish one line under the delivery key that its token carries."""
         key = key_in(seen.token)
-        partition = partition_of(key, DELIVERY_INPUTS.partitions)
         while True:
             try:
-                await append(self._writer, self._settings, DELIVERY_INPUTS, seen, key, partition, "mta log")
+                await append(self._writer, self._settings, DELIVERY_INPUTS, seen, key, "mta log")
             except AppendUncertain as error:
                 log.warning("%s; tried again in %.0f s", error, PATIENCE_S)
                 await asyncio.sleep(PATIENCE_S)

@@ -6,7 +6,6 @@ that is, is a fact in log-positions.
 
 import asyncio
 import logging
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -19,8 +18,6 @@ from adapters.interface import RecordsUnavailable
 from adapters.mail.mailgun import REGIONS
 from adapters.reports.mailgun_events import parse
 from adapters.reports.provider_event import NotAnEvent, moment, within
-from schemas import registry
-from schemas.envelope import Unreadable, from_wire, to_wire
 from schemas.fleet import MailboxDeclared, RouteDeclared
 from schemas.ids import DomainName
 from schemas.metrics import DOOR_EVENTS, MAILGUN_LOG_BEHIND_SECONDS
@@ -29,6 +26,7 @@ from schemas.reports import ProviderLogRead
 from schemas.sending import RouteCall
 from schemas.topics import FLEET_JOURNAL, LOG_POSITIONS
 from streams.agents.declared import Declarations
+from streams.agents.facts import append, remembered
 from streams.agents.provider_reports import Publisher
 from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Writer
 from streams.settings import Settings
@@ -189,21 +187,11 @@ class MailgunLogs:
             return
         fact = ProviderLogRead("mailgun", place.host, place.domain, self._upto[place.key])
         by = f"door/{self._settings.name}"
-        envelope = registry.enveloped(fact, id=uuid.uuid4().hex, at=self._now(), key=place.key, by=by)
-        await self._writer.append(self._settings.topic(LOG_POSITIONS), 0, place.key.encode(), to_wire(envelope))
+        await append(self._writer, self._settings, LOG_POSITIONS, fact, place.key.encode(), by, at=self._now())
         self._told[place.key] = now
 
     async def _remember(self) -> None:
         """Read back how far each log is read. Raises LogUnreachable."""
-        topic = self._settings.topic(LOG_POSITIONS)
-        first, end = await self._reader.bounds(topic, 0)
-        async for chunk in self._reader.read(topic, 0, max(first, end - REMEMBERED), end):
-            for record in chunk:
-                try:
-                    envelope = from_wire(record.value)
-                    fact = registry.fact_of(envelope.type, envelope.v, envelope.data)
-                except Unreadable as error:
-                    log.warning("a record of %s cannot be read: %s", LOG_POSITIONS.name, error)
-                    continue
-                if isinstance(fact, ProviderLogRead):
-                    self._upto[f"{fact.provider}/{fact.place}/{fact.domain}"] = fact.upto
+        async for fact in remembered(self._reader, self._settings, LOG_POSITIONS, REMEMBERED):
+            if isinstance(fact, ProviderLogRead):
+                self._upto[f"{fact.provider}/{fact.place}/{fact.domain}"] = fact.upto

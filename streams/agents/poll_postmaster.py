@@ -5,21 +5,19 @@ Runs beside the DNS watcher, and only with credentials. It decides nothing; a da
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
 from adapters.postmaster import Postmaster, PostmasterSilent
 from adapters.secrets import Secrets
-from schemas import registry
-from schemas.envelope import Unreadable, from_wire, to_wire
 from schemas.fleet import DomainDeclared
 from schemas.ids import ClientId, DomainName
 from schemas.metrics import POSTMASTER_POLLS
 from schemas.reputation import SpamRatesTold
-from schemas.topics import DNS_OBSERVATIONS, FLEET_INPUTS, FLEET_JOURNAL, Topic, partition_of
+from schemas.topics import DNS_OBSERVATIONS, FLEET_INPUTS, FLEET_JOURNAL
 from streams.agents.declared import Declarations
+from streams.agents.facts import append, remembered
 from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Writer
 from streams.settings import SettingMissing, Settings
 
@@ -121,32 +119,12 @@ class PostmasterPoller:
 
     async def _publish(self, fact: SpamRatesTold) -> None:
         """dns-observations comes last: from there a start knows what need not be asked again."""
-        await self._append(FLEET_INPUTS, fact.client, fact)
-        await self._append(DNS_OBSERVATIONS, fact.domain, fact)
-
-    async def _append(self, topic: Topic, key: str, fact: SpamRatesTold) -> None:
         by = f"dns-watcher/{self._settings.name}"
-        envelope = registry.enveloped(fact, id=uuid.uuid4().hex, at=self._now(), key=key, by=by)
-        raw = key.encode()
-        await self._writer.append(
-            self._settings.topic(topic), partition_of(raw, topic.partitions), raw, to_wire(envelope)
-        )
+        for topic, key in ((FLEET_INPUTS, fact.client), (DNS_OBSERVATIONS, fact.domain)):
+            await append(self._writer, self._settings, topic, fact, key.encode(), by, at=self._now())
 
     async def _remember(self) -> None:
         """Read back when each domain was asked for last. Raises LogUnreachable."""
-        topic = self._settings.topic(DNS_OBSERVATIONS)
-        for partition in range(DNS_OBSERVATIONS.partitions):
-            first, end = await self._reader.bounds(topic, partition)
-            async for chunk in self._reader.read(topic, partition, max(first, end - REMEMBERED), end):
-                for record in chunk:
-                    self._recall(record.value)
-
-    def _recall(self, raw: bytes | None) -> None:
-        try:
-            envelope = from_wire(raw)
-            fact = registry.fact_of(envelope.type, envelope.v, envelope.data)
-        except Unreadable as error:
-            log.warning("a record of %s cannot be read: %s", DNS_OBSERVATIONS.name, error)
-            return
-        if isinstance(fact, SpamRatesTold):
-            self._due[fact.client, fact.domain] = fact.observed_at + EVERY
+        async for fact in remembered(self._reader, self._settings, DNS_OBSERVATIONS, REMEMBERED):
+            if isinstance(fact, SpamRatesTold):
+                self._due[fact.client, fact.domain] = fact.observed_at + EVERY

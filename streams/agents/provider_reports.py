@@ -3,14 +3,10 @@
 Addresses become keyed hashes here.
 """
 
-import uuid
-from datetime import UTC, datetime
-
 from adapters.reports.provider_event import ProviderEvent
-from schemas import registry
-from schemas.envelope import to_wire
 from schemas.reports import ReportForged, ReportSeen, ReportSource, ReportUncorrelated
-from schemas.topics import DELIVERY_INPUTS, partition_of
+from schemas.topics import DELIVERY_INPUTS
+from streams.agents.facts import append
 from streams.agents.seen import Seen
 from streams.delivery.identity import delivery_key, key_in, key_of_nobody, recipients_named, token_is_ours
 from streams.log.kafka import Writer
@@ -69,6 +65,4 @@ class Publisher:
 
     async def fact(self, key: bytes, fact: Report) -> None:
         """Publish, until Kafka has acknowledged. Raises AppendUncertain."""
-        envelope = registry.enveloped(fact, id=uuid.uuid4().hex, at=datetime.now(UTC), key=key.decode(), by=self._by)
-        partition = partition_of(key, DELIVERY_INPUTS.partitions)
-        await self._writer.append(self._settings.topic(DELIVERY_INPUTS), partition, key, to_wire(envelope))
+        await append(self._writer, self._settings, DELIVERY_INPUTS, fact, key, self._by)

@@ -8,7 +8,6 @@ acknowledged all that was read up to there: a crash reads some messages again, i
 import asyncio
 import contextlib
 import logging
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +21,6 @@ from adapters.reports.dmarc import MAX_OCTETS, NotAReport, looks_like_report
 from adapters.reports.imap import FOLDER, Account, Inbox, Message, Trust, Unreadable
 from adapters.reports.mime import MAX_BYTES
 from adapters.secrets import Secrets
-from schemas import registry
-from schemas.envelope import Unreadable as RecordUnreadable
-from schemas.envelope import from_wire, to_wire
 from schemas.fleet import BounceMailbox, ClientDeclared, MailboxDeclared, RouteDeclared
 from schemas.ids import ClientId, MailboxAddress
 from schemas.mail import MailboxRead, MailboxUnreadable, RepliesForwarded
@@ -34,6 +30,7 @@ from schemas.reports import ReportForged, ReportSeen
 from schemas.topics import DELIVERY_INPUTS, FLEET_INPUTS, FLEET_JOURNAL, MAIL_POSITIONS, Topic, partition_of
 from streams.agents.declared import Declarations
 from streams.agents.dmarc_reports import Domains, domains, facts_in
+from streams.agents.facts import append, remembered
 from streams.agents.forward_replies import LATEST, Forwarder
 from streams.agents.mail_reports import ODD, Found, Place, is_for_a_person, not_given, not_taken, reports_in
 from streams.agents.side_by_side import side_by_side
@@ -412,8 +409,7 @@ class MailReader:
             log.error("%s: a DMARC report could not be understood: %s", there.event, type(error).__name__)
             return [not_taken(there, f"it could not be understood ({type(error).__name__})")]
         for fact in facts:
-            key = fact.client.encode()
-            await self._append(FLEET_INPUTS, partition_of(key, FLEET_INPUTS.partitions), key, fact)
+            await self._append(FLEET_INPUTS, fact.client.encode(), fact)
         MAIL_READ.labels("dmarc").inc()
         return []
 
@@ -432,8 +428,7 @@ class MailReader:
     async def _publish(self, found: list[Found]) -> None:
         for report in found:
             fact = report.fact
-            partition = partition_of(report.key, DELIVERY_INPUTS.partitions)
-            await self._append(DELIVERY_INPUTS, partition, report.key, fact)
+            await self._append(DELIVERY_INPUTS, report.key, fact)
             if isinstance(fact, ReportForged):
                 MAIL_FORGED.inc()
             else:
@@ -465,21 +460,16 @@ class MailReader:
     async def _position(self, mailbox: MailboxAddress, key: str, fact: Fact) -> None:
         """The last record of a key stays: where a mailbox is read to and why it is not have a key each."""
         partition = partition_of(mailbox.encode(), MAIL_POSITIONS.partitions)
-        await self._append(MAIL_POSITIONS, partition, key.encode(), fact)
+        await self._append(MAIL_POSITIONS, key.encode(), fact, partition)
 
-    async def _append(self, topic: Topic, partition: int, key: bytes, fact: Fact) -> None:
+    async def _append(self, topic: Topic, key: bytes, fact: Fact, partition: int | None = None) -> None:
         by = f"mail-reader/{self._settings.name}"
-        envelope = registry.enveloped(fact, id=uuid.uuid4().hex, at=datetime.now(UTC), key=key.decode(), by=by)
-        await self._writer.append(self._settings.topic(topic), partition, key, to_wire(envelope))
+        await append(self._writer, self._settings, topic, fact, key, by, partition=partition)
 
     async def _remember(self) -> None:
         """Read back how far every mailbox is read. Raises LogUnreachable."""
-        topic = self._settings.topic(MAIL_POSITIONS)
-        for partition in range(MAIL_POSITIONS.partitions):
-            first, end = await self._reader.bounds(topic, partition)
-            async for chunk in self._reader.read(topic, partition, first, end):
-                for record in chunk:
-                    self._recall(record.value)
+        async for fact in remembered(self._reader, self._settings, MAIL_POSITIONS):
+            self._recall(fact)
         if self._forwarder is not None:
             await self._forwarder.tell_left_over()
         self._unreadable = {
@@ -488,13 +478,7 @@ class MailReader:
             if mailbox not in self._read or self._read[mailbox].at < told.since
         }
 
-    def _recall(self, raw: bytes | None) -> None:
-        try:
-            envelope = from_wire(raw)
-            fact = registry.fact_of(envelope.type, envelope.v, envelope.data)
-        except RecordUnreadable as error:
-            log.warning("a record of %s cannot be read: %s", MAIL_POSITIONS.name, error)
-            return
+    def _recall(self, fact: Fact) -> None:
         if isinstance(fact, MailboxRead):
             self._read[fact.mailbox] = fact
         elif isinstance(fact, MailboxUnreadable):

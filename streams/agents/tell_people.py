@@ -6,20 +6,18 @@ the chat (an edit to the same text is answered "not modified" where it stands al
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from adapters.telegram import Heard, Telegram, TelegramAway, TelegramRefused
-from schemas import registry
-from schemas.envelope import Unreadable, from_wire, to_wire
 from schemas.health import AlertRaised, AlertResolved
 from schemas.metrics import TELEGRAM_CALLS, TELEGRAM_WAITS
 from schemas.telling import AlertAcknowledged, AlertPosted, AlertPosting
-from schemas.topics import ALERT_POSTS, ALERTS, Topic, partition_of
+from schemas.topics import ALERT_POSTS, ALERTS, Topic
 from streams.agents.alert_board import Board, Post, Quiet, Story, fitted, text_of
+from streams.agents.facts import append, fact_of
 from streams.agents.side_by_side import side_by_side
 from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Record, Writer
 from streams.settings import Settings
@@ -133,12 +131,7 @@ class Teller:
             self._read[topic.name] = end
 
     def _take(self, topic: Topic, record: Record) -> None:
-        try:
-            envelope = from_wire(record.value)
-            fact = registry.fact_of(envelope.type, envelope.v, envelope.data)
-        except Unreadable as error:
-            log.warning("%s offset %d cannot be read and is passed over: %s", topic.name, record.offset, error)
-            return
+        fact = fact_of(topic, record)
         if isinstance(fact, AlertRaised | AlertResolved):
             self.board.heard(record.offset, record.at, fact)
         elif isinstance(fact, AlertPosting | AlertPosted | AlertAcknowledged):
@@ -213,10 +206,7 @@ class Teller:
     async def _write(self, fact: AlertPosting | AlertPosted | AlertAcknowledged) -> None:
         """Append to alert-posts, and fold: what a later look at the topic finds is the same. Raises AppendUncertain."""
         by = f"teller/{self.settings.name}"
-        envelope = registry.enveloped(fact, id=uuid.uuid4().hex, at=self.now(), key=fact.post, by=by)
-        raw = fact.post.encode()
-        place = partition_of(raw, ALERT_POSTS.partitions)
-        await self._writer.append(self.settings.topic(ALERT_POSTS), place, raw, to_wire(envelope))
+        await append(self._writer, self.settings, ALERT_POSTS, fact, fact.post.encode(), by, at=self.now())
         self.board.told(fact)
 
     async def _digest(self) -> bool:

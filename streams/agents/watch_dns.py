@@ -7,7 +7,6 @@ stage in fleet-inputs. What a first resolver found wrong is looked at again thro
 import asyncio
 import hashlib
 import logging
-import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,15 +15,14 @@ from datetime import UTC, datetime, timedelta
 from adapters.dns.look import Eyes, look_at_domain, look_at_route
 from adapters.dns.needs import needs_of
 from adapters.dns.resolver import Resolver
-from schemas import registry
 from schemas.dns import DomainObserved, Finding
-from schemas.envelope import Unreadable, from_wire, to_wire
 from schemas.fleet import DomainDeclared, MailboxDeclared, RouteDeclared
 from schemas.ids import ClientId, DomainName, RouteId
 from schemas.metrics import DNS_FINDINGS
 from schemas.registry import Fact
-from schemas.topics import DNS_OBSERVATIONS, FLEET_INPUTS, FLEET_JOURNAL, Topic, partition_of
+from schemas.topics import DNS_OBSERVATIONS, FLEET_INPUTS, FLEET_JOURNAL
 from streams.agents.declared import Declarations
+from streams.agents.facts import append, remembered
 from streams.agents.side_by_side import side_by_side
 from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Writer
 from streams.settings import Settings
@@ -166,34 +164,14 @@ class DnsWatcher:
     async def _publish(self, fact: DomainObserved) -> None:
         for finding in fact.findings:
             DNS_FINDINGS.labels(finding.check, finding.verdict).inc()
-        await self._append(DNS_OBSERVATIONS, fact.domain, fact)
-        await self._append(FLEET_INPUTS, fact.client, fact)
-
-    async def _append(self, topic: Topic, key: str, fact: DomainObserved) -> None:
         by = f"dns-watcher/{self._settings.name}"
-        envelope = registry.enveloped(fact, id=uuid.uuid4().hex, at=datetime.now(UTC), key=key, by=by)
-        raw = key.encode()
-        await self._writer.append(
-            self._settings.topic(topic), partition_of(raw, topic.partitions), raw, to_wire(envelope)
-        )
+        for topic, key in ((DNS_OBSERVATIONS, fact.domain), (FLEET_INPUTS, fact.client)):
+            await append(self._writer, self._settings, topic, fact, key.encode(), by)
 
     async def _remember(self) -> None:
         """Read back when each domain was looked at last: a restart is no reason to ask operators anew."""
-        topic = self._settings.topic(DNS_OBSERVATIONS)
-        for partition in range(DNS_OBSERVATIONS.partitions):
-            first, end = await self._reader.bounds(topic, partition)
-            async for chunk in self._reader.read(topic, partition, max(first, end - REMEMBERED), end):
-                for record in chunk:
-                    self._recall(record.value)
-
-    def _recall(self, raw: bytes | None) -> None:
-        try:
-            envelope = from_wire(raw)
-            fact = registry.fact_of(envelope.type, envelope.v, envelope.data)
-        except Unreadable as error:
-            log.warning("a record of %s cannot be read: %s", DNS_OBSERVATIONS.name, error)
-            return
-        if isinstance(fact, DomainObserved) and not fact.route:
-            self._looked[fact.client, fact.domain] = fact.observed_at
-            if any(finding.check == "expiry" for finding in fact.findings):
-                self._expiry[fact.client, fact.domain] = fact.observed_at
+        async for fact in remembered(self._reader, self._settings, DNS_OBSERVATIONS, REMEMBERED):
+            if isinstance(fact, DomainObserved) and not fact.route:
+                self._looked[fact.client, fact.domain] = fact.observed_at
+                if any(finding.check == "expiry" for finding in fact.findings):
+                    self._expiry[fact.client, fact.domain] = fact.observed_at

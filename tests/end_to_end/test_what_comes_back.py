@@ -9,13 +9,13 @@ import orjson
 from click.testing import CliRunner
 
 from ops.cli import cli
-from ops.fleet_plan import append
 from ops.site import Site
 from schemas.ids import ClientId, MailboxAddress, SendId
 from schemas.registry import Fact
 from schemas.reports import Letter, ReportForged, ReportSeen
 from schemas.sending import Reply
-from schemas.topics import DELIVERY_INPUTS, partition_of
+from schemas.topics import DELIVERY_INPUTS
+from streams.agents.facts import append
 from streams.delivery.identity import delivery_key, recipients_of, token_of
 from streams.log.kafka import Writer
 from tests.faults.story import Story, fleet_text, requests
@@ -63,8 +63,7 @@ async def publish(site: Site, *facts: tuple[int, Fact]) -> None:
     try:
         for n, fact in facts * 2:
             key = delivery_key(recipients_of(address(n), site.settings.fleet_key())[0])
-            partition = partition_of(key, DELIVERY_INPUTS.partitions)
-            await append(writer, site.settings, DELIVERY_INPUTS, fact, key, partition, "mail reader")
+            await append(writer, site.settings, DELIVERY_INPUTS, fact, key, "mail reader")
     finally:
         await writer.close()
 
