@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 from xml.parsers import expat
 
-from adapters.reports.mime import attachments, read
+from adapters.reports.mime import Letter, attachments, read
 from schemas.reputation import Disposition
 
 MAX_OCTETS = 10 * 1024 * 1024
@@ -67,11 +67,14 @@ class AggregateReport:
     skipped: int
 
 
-def looks_like_report(raw: bytes) -> bool:
-    """Whether a message says that it brings an aggregate report: by its subject or a file's name (RFC 9990)."""
+def looks_like_report(raw: bytes, letter: Letter | None = None) -> bool:
+    """Whether a message says that it brings an aggregate report: by its subject or a file's name (RFC 9990).
+
+    `letter` is the message taken apart, if it is already.
+    """
     if _HINT.search(raw, 0, _CHUNK) is None:
         return False
-    letter = read(raw)
+    letter = letter or read(raw)
     if letter.content_type.lower().startswith("multipart/report"):
         return False  # a bounce or complaint, whatever it returns
     if _SUBJECT.match(letter.header("subject")):

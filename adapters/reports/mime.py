@@ -5,7 +5,9 @@ The standard library's parser recurses, and is quadratic on some inputs; a repor
 
 import binascii
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 MAX_BYTES = 262_144
 """A report says what it says at its start; what follows is the returned original."""
@@ -67,31 +69,16 @@ def read(raw: bytes) -> Letter:
         source = source.partition(b"\n")[2]
     head, body = _halves(source.lstrip(b"\n"))
     headers = headers_of(decoded(head, "utf-8"))
-    parts: list[Part] = []
-    _walk(headers, body, 0, parts)
-    return Letter(headers, _first(headers, "content-type"), tuple(parts))
+    return Letter(headers, _first(headers, "content-type"), tuple(_part(*leaf) for leaf in _leaves(headers, body)))
 
 
 def attachments(raw: bytes, most: int) -> list[tuple[str, bytes]]:
     """Return (content type with its parameters and disposition, octets) of each leaf of the first `most` octets."""
     source = raw[:most].replace(b"\r\n", b"\n")
     head, body = _halves(source.lstrip(b"\n"))
-    found: list[tuple[str, bytes]] = []
-    _leaves(headers_of(decoded(head, "utf-8")), body, 0, found)
-    return found
-
-
-def _leaves(headers: Headers, body: bytes, depth: int, found: list[tuple[str, bytes]]) -> None:
-    declared = _first(headers, "content-type")
-    if declared.lower().startswith("multipart/") and depth < MAX_DEPTH:
-        for piece in _pieces(body, _boundary(declared, body)):
-            if len(found) >= MAX_PARTS:
-                return
-            head, rest = _halves(piece)
-            _leaves(headers_of(decoded(head, "utf-8")), rest, depth + 1, found)
-        return
-    octets = _plain(body, _first(headers, "content-transfer-encoding").lower())
-    found.append((f"{declared} {_first(headers, 'content-disposition')}", octets))
+    leaves = _leaves(headers_of(decoded(head, "utf-8")), body)
+    named = ((f"{_first(of, 'content-type')} {_first(of, 'content-disposition')}", octets) for of, octets in leaves)
+    return [(name, octets) for name, octets in named if not name.lower().startswith("multipart/")]
 
 
 def headers_of(head: str) -> Headers:
@@ -164,21 +151,28 @@ def _halves(source: bytes) -> tuple[bytes, bytes]:
     return head, body
 
 
-def _walk(headers: Headers, body: bytes, depth: int, parts: list[Part]) -> None:
+def _leaves(headers: Headers, body: bytes) -> Iterator[tuple[Headers, bytes]]:
+    """Yield (headers, octets) of the first MAX_PARTS parts that hold no others, as they are nested."""
+    return islice(_below(headers, body, 0), MAX_PARTS)
+
+
+def _below(headers: Headers, body: bytes, depth: int) -> Iterator[tuple[Headers, bytes]]:
+    declared = _first(headers, "content-type")
+    nested = declared.lower().startswith("multipart/") and depth < MAX_DEPTH
+    pieces = _pieces(body, _boundary(declared, body)) if nested else []
+    for piece in pieces:
+        head, rest = _halves(piece)
+        yield from _below(headers_of(decoded(head, "utf-8")), rest, depth + 1)
+    if not pieces:
+        yield headers, _plain(body, _first(headers, "content-transfer-encoding").lower())
+
+
+def _part(headers: Headers, octets: bytes) -> Part:
     declared = _first(headers, "content-type")
     kind = declared.partition(";")[0].strip().lower() or "text/plain"
-    pieces = _pieces(body, _boundary(declared, body)) if kind.startswith("multipart/") else []
-    if pieces and depth < MAX_DEPTH:
-        for piece in pieces:
-            if len(parts) >= MAX_PARTS:
-                return
-            head, rest = _halves(piece)
-            _walk(headers_of(decoded(head, "utf-8")), rest, depth + 1, parts)
-        return
-    plain = _plain(body, _first(headers, "content-transfer-encoding").lower())
     charset = _CHARSET.search(declared)
     kind = "text/plain" if kind.startswith("multipart/") else kind
-    parts.append(Part(kind, decoded(plain, charset[1].lower() if charset else "utf-8")))
+    return Part(kind, decoded(octets, charset[1].lower() if charset else "utf-8"))
 
 
 def _boundary(declared: str, body: bytes) -> bytes:

@@ -7,7 +7,7 @@ provider of the domain's signs in its. What none of these says is of others, as 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from adapters.dns.needs import needs_of
 from adapters.reports.dmarc import AggregateReport, NotAReport, Record, reports_in
@@ -16,10 +16,10 @@ from schemas.ids import ClientId, DomainName, RouteId
 from schemas.registry import Fact
 from schemas.reputation import DmarcCount, DmarcReported
 from streams.fleet.organisation import organisation_of
+from streams.fleet.reputation import MOST_AHEAD
 
 MOST_NAMED = 100
 """Counts whose source is named; what smaller sources sent is told together."""
-MOST_AHEAD = timedelta(days=2)
 SIGNED_BY: Mapping[str, tuple[str, ...]] = {"ses": ("amazonses.com",), "mailgun": ("mailgun.org", "mailgun.net")}
 """Provider → the domains in whose name it authenticates mail beside the sender's own."""
 

@@ -67,11 +67,19 @@ class Found:
 
 
 def reports_in(raw: bytes, place: Place, fleet_key: bytes) -> list[Found]:
-    """Return what a message says of each recipient; a message that ends its reading is a report of nobody."""
+    """Return what a message says of each recipient; a DMARC report is one of nobody here: it must not be a bounce."""
+    found = reports_but_dmarc(raw, place, fleet_key)
+    return [_stray("unknown", place, 0, "a DMARC report: `mailfleet read-dmarc` counts it")] if found is None else found
+
+
+def reports_but_dmarc(raw: bytes, place: Place, fleet_key: bytes) -> list[Found] | None:
+    """Return what a message says of each recipient, None for a DMARC report, which is counted elsewhere.
+
+    A message that ends its reading is a report of nobody.
+    """
     try:
-        if looks_like_report(raw):  # whoever counts those looks before; here it must not become a bounce
-            return [_stray("unknown", place, 0, "a DMARC report: `mailfleet read-dmarc` counts it")]
-        return _reports(cut(read(raw)), raw, place, fleet_key)
+        letter = read(raw)
+        return None if looks_like_report(raw, letter) else _reports(cut(letter), raw, place, fleet_key)
     except ODD as error:  # the readers bear all that was ever tried on them; the messages behind must not wait
         log.error("%s: a message could not be understood: %s", place.event, type(error).__name__)
         return [_stray("unknown", place, 0, f"the message could not be understood ({type(error).__name__})")]

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TypeVar
 
 from adapters.mail.zoho import imap_host_beside
-from adapters.reports.dmarc import MAX_OCTETS, NotAReport, looks_like_report
+from adapters.reports.dmarc import MAX_OCTETS, NotAReport
 from adapters.reports.imap import FOLDER, Account, Inbox, Message, Trust, Unreadable
 from adapters.reports.mime import MAX_BYTES
 from adapters.secrets import Secrets
@@ -32,7 +32,7 @@ from streams.agents.declared import Declarations
 from streams.agents.dmarc_reports import Domains, domains, facts_in
 from streams.agents.facts import append, remembered
 from streams.agents.forward_replies import LATEST, Forwarder
-from streams.agents.mail_reports import ODD, Found, Place, is_for_a_person, not_given, not_taken, reports_in
+from streams.agents.mail_reports import ODD, Found, Place, is_for_a_person, not_given, not_taken, reports_but_dmarc
 from streams.agents.side_by_side import side_by_side
 from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Writer
 from streams.settings import Settings
@@ -381,10 +381,9 @@ class MailReader:
         done: list[int] = []
         for message in messages:
             there = _at(place, message)
-            if await self._aside(looks_like_report, message.raw):
+            found = await self._aside(reports_but_dmarc, message.raw, there, self._key)
+            if found is None:
                 found = await self._count(inbox, message, there)
-            else:
-                found = await self._aside(reports_in, message.raw, there, self._key)
             await self._publish(found)
             await self._pass_on(account, message, found)
             if not any(is_for_a_person(report.fact) for report in found):
