@@ -22,6 +22,7 @@ from schemas import registry
 from schemas.registry import Fact
 from schemas.reputation import DmarcCount, DmarcReported
 from streams.agents.dmarc_reports import Domains, domains, facts_in
+from streams.fleet.reputation import mails_of
 
 COUNTS = ("own", "fails", "unsigned", "others")
 out = Console()
@@ -91,7 +92,7 @@ def _print_json(read: list[Read], failed: int, dry_run: bool) -> None:
 
 def _print_table(read: list[Read], failed: int, dry_run: bool) -> None:
     table = Table()
-    for column in ("day", "domain", "reported by", "policy", "own", "fails", "unsigned", "others"):
+    for column in ("day", "domain", "reported by", "policy", *COUNTS):
         table.add_column(column, overflow="fold", justify="right" if column in COUNTS else "left")
     facts = [fact for one in read for fact in one.facts]
     for fact in sorted(facts, key=lambda fact: (fact.end, fact.domain, fact.org)):
@@ -107,11 +108,5 @@ def _print_table(read: list[Read], failed: int, dry_run: bool) -> None:
 
 
 def _mails(counts: tuple[DmarcCount, ...]) -> list[str]:
-    ours = [count for count in counts if count.ours]
-    sums = (
-        sum(count.mails for count in ours),
-        sum(count.mails for count in ours if not (count.spf or count.dkim)),
-        sum(count.mails for count in ours if not count.dkim),
-        sum(count.mails for count in counts if not count.ours),
-    )
-    return [f"{mails:,}" for mails in sums]
+    sums = mails_of(counts)
+    return [f"{mails:,}" for mails in (sums.ours, sums.failed, sums.unsigned, sums.unknown)]

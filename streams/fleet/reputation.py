@@ -5,7 +5,8 @@ takes nobody out of rotation.
 """
 
 import hashlib
-from datetime import date, datetime, timedelta
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -79,17 +80,27 @@ def folded(row: ReputationRow, fact: Fact, at: datetime) -> ReputationRow:
 
 def _with_report(row: ReputationRow, fact: DmarcReported, at: datetime) -> ReputationRow:
     day = _day(fact.end)
-    had, ours = row.days.get(day, DmarcDay()), [count for count in fact.counts if count.ours]
-    counted = DmarcDay(
-        had.ours + _mails(ours),
-        had.failed + _mails([count for count in ours if not (count.spf or count.dkim)]),
-        had.unsigned + _mails([count for count in ours if not count.dkim]),
-        had.unknown + _mails([count for count in fact.counts if not count.ours]),
-    )
+    counted = _together([row.days.get(day, DmarcDay()), mails_of(fact.counts)])
     names = _recent({**row.reports, day: (*row.reports.get(day, ()), _name(fact))}, at)
     while sum(map(len, names.values())) > MOST_REPORTS and len(names) > 1:
         del names[min(names)]
     return msgspec.structs.replace(row, days=_recent({**row.days, day: counted}, at), reports=names)
+
+
+def mails_of(counts: Iterable[DmarcCount]) -> DmarcDay:
+    """Return the mails of a report."""
+    counts = list(counts)
+    ours = [count for count in counts if count.ours]
+    return DmarcDay(
+        _mails(ours),
+        _mails([count for count in ours if not (count.spf or count.dkim)]),
+        _mails([count for count in ours if not count.dkim]),
+        _mails([count for count in counts if not count.ours]),
+    )
+
+
+def _together(days: Iterable[DmarcDay]) -> DmarcDay:
+    return DmarcDay(*(sum(column) for column in zip(*map(msgspec.structs.astuple, days), strict=True)))
 
 
 def _recent(days: dict[str, T], at: datetime) -> dict[str, T]:
@@ -186,13 +197,7 @@ def _total(row: ReputationRow, policy: Policy, at: datetime) -> DmarcDay:
     if not policy.reputation.enabled:
         return DmarcDay()
     first = _day(at - timedelta(days=policy.reputation.dmarc_days))
-    days = [counted for day, counted in row.days.items() if day > first]
-    return DmarcDay(
-        sum(day.ours for day in days),
-        sum(day.failed for day in days),
-        sum(day.unsigned for day in days),
-        sum(day.unknown for day in days),
-    )
+    return _together(counted for day, counted in row.days.items() if day > first)
 
 
 def _sources(fact: DmarcReported, counts: list[DmarcCount]) -> str:
@@ -203,8 +208,3 @@ def _sources(fact: DmarcReported, counts: list[DmarcCount]) -> str:
     largest = sorted(by_source, key=lambda source: (-by_source[source], source))[:NAMED_SOURCES]
     named = ", ".join(f"{by_source[source]} from {source or 'small ones'}" for source in largest) or "none"
     return f"{fact.org} reports last: {named}"
-
-
-def days_of(fact: SpamRatesTold) -> list[date]:
-    """Return the days that were asked for, those without data too."""
-    return [fact.since + timedelta(days=n) for n in range((fact.until - fact.since).days + 1)]
