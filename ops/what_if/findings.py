@@ -11,7 +11,7 @@ from ops.what_if.policy_file import changed
 from ops.what_if.study import WORDS, Column, Study, Word
 from schemas.fleet import RouteTripped
 from schemas.health import GateClosed, GateOpened, HealthChanged, ListChanged
-from schemas.ids import ClientId, MailboxAddress
+from schemas.ids import ClientId
 from schemas.registry import TYPE_OF, Fact
 from streams.fleet.state import LOOK_AT_WATCHED
 
@@ -117,11 +117,6 @@ def total(study: Study) -> Sums:
         for mine, more in ((made.recorded, one.recorded), (made.then, one.then), (made.what_if, one.what_if)):
             mine.update(more)
     return made
-
-
-def clients_of_mailboxes(study: Study) -> dict[MailboxAddress, ClientId]:
-    """Return whose each mailbox is."""
-    return {mail.mailbox: mail.client for mail, _ in study.recorded}
 
 
 # ── how far it is to be trusted ──────────────────────────────────────────────────────────────────

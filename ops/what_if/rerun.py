@@ -24,15 +24,14 @@ from schemas.ids import ClientId, SendId
 from schemas.policy import Policy, PolicyApplied
 from schemas.registry import Fact
 from schemas.sending import SendAssigned, SendLapsed, SendRequeued, Ticked, WaitLimit
-from streams.fleet.choose import again, canaries_over
+from streams.fleet.choose import again, canaries_over, offered
 from streams.fleet.decide import DECISIONS
 from streams.fleet.health import due
 from streams.fleet.lists import list_of
 from streams.fleet.mind import FleetMind
-from streams.fleet.queues import Free, Group
 from streams.fleet.roster import roster
 from streams.fleet.speed import speed
-from streams.fleet.state import FleetState, domain_of
+from streams.fleet.state import FleetState
 from streams.log.rows import Rows
 
 AttemptName = tuple[ClientId, SendId, int]
@@ -93,7 +92,8 @@ class Rerun:
         state = self.state
         if at >= self._look_at:
             self._look_at = _next_look(at)
-            _offer(state, at)
+            for client in state.clients():
+                offered(state, client, at)
             if at.minute < LOOKED_AT_EVERY.total_seconds() / 60:
                 _tidy(state)
         looked = [*roster(state, at), *speed(state, at)]
@@ -150,17 +150,6 @@ def name_of(fact: Fact) -> AttemptName | None:
 def _next_look(at: datetime) -> datetime:
     seconds = LOOKED_AT_EVERY.total_seconds()
     return datetime.fromtimestamp((at.timestamp() // seconds + 1) * seconds, at.tzinfo)
-
-
-def _offer(state: FleetState, at: datetime) -> None:
-    """Offer the mailboxes that are free again, as a plan would."""
-    for client in state.clients():
-        boxes = state.boxes(client)
-        for entry in boxes.wake(at):
-            row = state.mailbox(entry.mailbox)
-            if row is not None:
-                group = Group(domain_of(entry.mailbox), row.declared.routes)
-                boxes.put_free(group, Free(entry.wake_at, entry.mailbox, entry.version))
 
 
 def _tidy(state: FleetState) -> None:

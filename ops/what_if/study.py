@@ -71,7 +71,6 @@ class Study:
     policies: dict[ClientId, Policy] = field(default_factory=dict)  # of then: at the begin, else the first
     applied: int = 0  # policies that were applied within the period: the other one stands above them
     out_at_begin: list[Out] = field(default_factory=list)
-    entries: int = 0
     in_period: int = 0
     first: datetime | None = None
     last: datetime | None = None
@@ -112,7 +111,6 @@ class Past:
         study.last = max(study.last or entry.at, entry.at)
         if study.end is not None and entry.at >= study.end:
             return False
-        study.entries += 1
         if entry.at < study.begin:
             fold(self._mind, self._rows, self._state, entry, [fact_in(one) for one in entry.decided])
             return True

@@ -113,6 +113,17 @@ class Able(NamedTuple):
     domain_left: int | None
 
 
+def offered(state: FleetState, client: ClientId, at: datetime) -> list[MailboxAddress]:
+    """Offer the client's mailboxes that are free again; return them."""
+    boxes, found = state.boxes(client), []
+    for entry in boxes.wake(at):
+        row = state.mailbox(entry.mailbox)
+        if row is not None:
+            boxes.put_free(_group(row), Free(entry.wake_at, entry.mailbox, entry.version))
+            found.append(entry.mailbox)
+    return found
+
+
 class _Plan:
     """One tick's assignments, with what they already use lying over the rows."""
 
@@ -188,12 +199,9 @@ class _Plan:
 
     def _wake(self, client: ClientId) -> None:
         boxes, queue = self._state.boxes(client), self._state.sends(client)
-        for entry in boxes.wake(self._at):
-            row = self._state.mailbox(entry.mailbox)
-            if row is not None:
-                boxes.put_free(_group(row), Free(entry.wake_at, entry.mailbox, entry.version))
-                if queue.sticky.get(entry.mailbox):
-                    queue.ready[entry.mailbox] = None
+        for mailbox in offered(self._state, client, self._at):
+            if queue.sticky.get(mailbox):
+                queue.ready[mailbox] = None
         boxes.line_up()
 
     def _one(self, client: ClientId) -> SendAssigned | None:
