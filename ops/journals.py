@@ -1,7 +1,7 @@
 """Whole journals folded in memory: what the tables and Postgres must agree with."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from schemas import registry
@@ -74,27 +74,41 @@ async def fold_partition(
     folded = Folded(partition, Rows(Nowhere(), partition, mind.row_types), Position())
     folded.position.causes = {settings.topic(topics.inputs): -1}
     state = mind.open(folded.rows)
+    async for entry, _offset in journal_entries(reader, name, partition, folded.position):
+        if entry is None:
+            folded.void += 1
+            continue
+        facts = [registry.fact_in(decided) for decided in entry.decided]
+        fold(mind, folded.rows, state, entry, facts)
+        for fact in facts:
+            mind.track(folded.position.open, fact)
+        if entry.cause is not None and entry.cause.topic in folded.position.causes:
+            folded.position.topic_ids[entry.cause.topic] = entry.cause.topic_id
+        for fact in facts:
+            if isinstance(fact, JournalContinued):
+                folded.position.continued(fact)
+        hear(role, partition, entry, facts)
+        folded.entries += 1
+        if keep_facts:
+            folded.facts += [(entry, fact) for fact in facts]
+    return folded
+
+
+async def journal_entries(
+    reader: Reader, name: str, partition: int, position: Position
+) -> AsyncGenerator[tuple[Entry | None, int], None]:
+    """Yield (entry, offset) of each record of a journal partition from its true start; one that is void has no entry.
+
+    `position` goes along. Raises JournalBroken, LogUnreachable.
+    """
     start, end = await reader.bounds(name, partition)
     async for chunk in reader.read(name, partition, start, end):
         for record in chunk:
             where = f"{name}/{partition} offset {record.offset}"
             entry = journal_entry(record.value, where)
-            if not counts(entry, folded.position.seq, folded.position.last_id, where):
-                folded.void += 1
-                continue
-            facts = [registry.fact_in(decided) for decided in entry.decided]
-            fold(mind, folded.rows, state, entry, facts)
-            for fact in facts:
-                mind.track(folded.position.open, fact)
-            folded.position.count(entry, record.offset)
-            if entry.cause is not None and entry.cause.topic in folded.position.causes:
-                folded.position.topic_ids[entry.cause.topic] = entry.cause.topic_id
-            for fact in facts:
-                if isinstance(fact, JournalContinued):
-                    folded.position.continued(fact)
-            hear(role, partition, entry, facts)
-            folded.entries += 1
-            if keep_facts:
-                folded.facts += [(entry, fact) for fact in facts]
+            if counts(entry, position.seq, position.last_id, where):
+                position.count(entry, record.offset)
+                yield entry, record.offset
+            else:
+                yield None, record.offset
         await asyncio.sleep(0)
-    return folded

@@ -8,14 +8,15 @@ import orjson
 import psycopg
 from psycopg.rows import dict_row
 
+from ops.journals import journal_entries
 from schemas import registry
-from schemas.entry import counts, journal_entry
 from schemas.ids import ClientId, Recipient
 from schemas.registry import Fact
 from schemas.sending import ContentRef, SendAdmitted
 from schemas.topics import DELIVERY_JOURNAL, FLEET_JOURNAL, SEND_REQUESTS, Topic, partition_of
 from streams.delivery.identity import delivery_key, recipients_of
 from streams.log.kafka import Reader
+from streams.log.position import Position
 from streams.settings import Settings
 
 TABLES = ("sends", "bounces", "complaints", "replies", "suppressions", "unsuppress_refusals")
@@ -61,24 +62,18 @@ async def _journal(
 ) -> tuple[list[dict[str, Any]], list[SendAdmitted]]:
     """Return the facts about these recipients; `who` grows by the spellings that the loose form covers."""
     name = settings.topic(topic)
-    start, end = await reader.bounds(name, partition)
     found: list[dict[str, Any]] = []
     admitted: list[SendAdmitted] = []
-    seq, last = 0, ""
-    async for chunk in reader.read(name, partition, start, end):
-        for record in chunk:
-            where = f"{name}/{partition} offset {record.offset}"
-            entry = journal_entry(record.value, where)
-            if not counts(entry, seq, last, where):
-                continue
-            seq, last = entry.seq, entry.id
-            for decided in entry.decided:
-                fact = registry.fact_in(decided)
-                if isinstance(fact, SendAdmitted) and fact.request.recipient_loose in who:
-                    who.add(fact.request.ref.recipient)
-                    admitted.append(fact)
-                if recipient_in(fact) in who:
-                    found.append({"at": entry.at, "journal": topic.name, "fact": decided.type, "data": decided.data})
+    async for entry, _offset in journal_entries(reader, name, partition, Position()):
+        if entry is None:
+            continue
+        for decided in entry.decided:
+            fact = registry.fact_in(decided)
+            if isinstance(fact, SendAdmitted) and fact.request.recipient_loose in who:
+                who.add(fact.request.ref.recipient)
+                admitted.append(fact)
+            if recipient_in(fact) in who:
+                found.append({"at": entry.at, "journal": topic.name, "fact": decided.type, "data": decided.data})
     return found, admitted
 
 

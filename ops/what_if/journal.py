@@ -1,14 +1,16 @@
 """Reads the fleet's journal from its true start into a study. It reads by offset alone: no group, nothing written."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
+from contextlib import aclosing
 
+from ops.journals import journal_entries
 from ops.what_if.study import Past, Study
-from schemas.entry import counts, journal_entry
 from streams.log.kafka import Reader
 from streams.log.position import Position
 from streams.roles import ROLES
 from streams.settings import Settings
+
+SHOWN_EVERY = 500  # records
 
 
 class NothingRecorded(Exception):
@@ -27,35 +29,20 @@ async def read_into(study: Study, settings: Settings, step: Callable[[int, int],
         starts, ends = await reader.starts(places), await reader.ends(places)
         total, done = sum(ends[place] - starts[place] for place in places), 0
         for place in places:
-            async for read in _partition(study, reader, topic, place[1], starts[place], ends[place]):
-                step(done + read, total)
+            past = Past(study, place[1])
+            async with aclosing(journal_entries(reader, *place, Position())) as entries:
+                async for entry, offset in entries:
+                    if entry is not None and not past.entry(entry):
+                        break  # what is past the period is left unread
+                    if offset % SHOWN_EVERY == 0:
+                        step(done + offset - starts[place], total)
+            past.close()
             done += ends[place] - starts[place]
             step(done, total)
     finally:
         await reader.close()
     if not study.recorded:
         raise NothingRecorded(_nothing(study))
-
-
-async def _partition(
-    study: Study, reader: Reader, topic: str, partition: int, start: int, end: int
-) -> AsyncGenerator[int, None]:
-    """Read one partition and yield how much of it is read; what is past the period is left unread."""
-    past, position = Past(study, partition), Position()
-    async for chunk in reader.read(topic, partition, start, end):
-        for record in chunk:
-            where = f"{topic}/{partition} offset {record.offset}"
-            entry = journal_entry(record.value, where)
-            if not counts(entry, position.seq, position.last_id, where):
-                continue
-            position.count(entry, record.offset)
-            if not past.entry(entry):
-                past.close()
-                return
-        if chunk:
-            yield chunk[-1].offset + 1 - start
-        await asyncio.sleep(0)
-    past.close()
 
 
 def _nothing(study: Study) -> str:
