@@ -1,5 +1,8 @@
 """What the fleet file declares, followed along the fleet's journal by processes that are no stage."""
 
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from schemas import registry
@@ -7,7 +10,9 @@ from schemas.entry import counts, journal_entry
 from schemas.fleet import ClientDeclared, DomainDeclared, MailboxDeclared, RouteDeclared
 from schemas.registry import Fact
 from schemas.topics import FLEET_JOURNAL
-from streams.log.kafka import Reader
+from streams.log.kafka import AppendUncertain, LogUnreachable, Reader
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -58,3 +63,27 @@ class Declarations:
                     self.held["client", fact.client] = fact
                 case _:
                     pass  # nothing that is followed
+
+
+async def round_after_round(
+    declared: Declarations,
+    remember: Callable[[], Awaitable[None]],
+    one_round: Callable[[], Awaitable[None]],
+    pause_s: float,
+    who: str,
+) -> None:
+    """Remember once, then go round over what is declared, for ever; without Kafka it is tried again.
+
+    Raises JournalBroken.
+    """
+    remembered = False
+    while True:
+        try:
+            if not remembered:
+                await remember()
+                remembered = True
+            await declared.refresh()
+            await one_round()
+        except (LogUnreachable, AppendUncertain) as error:
+            log.warning("%s tries again in %s s: %s", who, pause_s, error)
+        await asyncio.sleep(pause_s)

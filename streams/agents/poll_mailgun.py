@@ -4,7 +4,6 @@ Events come into the log late and out of order, so that nothing younger than hal
 that is, is a fact in log-positions.
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
@@ -25,10 +24,10 @@ from schemas.registry import Fact
 from schemas.reports import ProviderLogRead
 from schemas.sending import RouteCall
 from schemas.topics import FLEET_JOURNAL, LOG_POSITIONS
-from streams.agents.declared import Declarations
+from streams.agents.declared import Declarations, round_after_round
 from streams.agents.facts import append, remembered
 from streams.agents.provider_reports import Publisher
-from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Writer
+from streams.log.kafka import AppendUncertain, Reader, Writer
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -120,17 +119,7 @@ class MailgunLogs:
 
     async def run(self) -> None:
         """Read until cancelled. Raises JournalBroken."""
-        remembered = False
-        while True:
-            try:
-                if not remembered:
-                    await self._remember()
-                    remembered = True
-                await self._declared.refresh()
-                await self.round()
-            except LogUnreachable as error:
-                log.warning("Mailgun's logs are not read: %s", error)
-            await asyncio.sleep(POLL_S)
+        await round_after_round(self._declared, self._remember, self.round, POLL_S, "the reader of Mailgun's logs")
 
     async def round(self) -> None:
         """Read the log of every domain whose turn it is."""

@@ -3,7 +3,6 @@
 Runs beside the DNS watcher, and only with credentials. It decides nothing; a day without data is told as such.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -16,9 +15,9 @@ from schemas.ids import ClientId, DomainName
 from schemas.metrics import POSTMASTER_POLLS
 from schemas.reputation import SpamRatesTold
 from schemas.topics import DNS_OBSERVATIONS, FLEET_INPUTS, FLEET_JOURNAL
-from streams.agents.declared import Declarations
+from streams.agents.declared import Declarations, round_after_round
 from streams.agents.facts import append, remembered
-from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Writer
+from streams.log.kafka import Reader, Writer
 from streams.settings import SettingMissing, Settings
 
 log = logging.getLogger(__name__)
@@ -77,17 +76,7 @@ class PostmasterPoller:
 
     async def run(self) -> None:
         """Ask until cancelled. Raises JournalBroken."""
-        remembered = False
-        while True:
-            try:
-                if not remembered:
-                    await self._remember()
-                    remembered = True
-                await self._declared.refresh()
-                await self.round()
-            except (LogUnreachable, AppendUncertain) as error:
-                log.warning("Gmail's spam rates wait: %s", error)
-            await asyncio.sleep(POLL_S)
+        await round_after_round(self._declared, self._remember, self.round, POLL_S, "the poller of Gmail's spam rates")
 
     async def round(self) -> None:
         """Ask for every domain that is due. Raises AppendUncertain; asking again is safe."""

@@ -21,10 +21,10 @@ from schemas.ids import ClientId, DomainName, RouteId
 from schemas.metrics import DNS_FINDINGS
 from schemas.registry import Fact
 from schemas.topics import DNS_OBSERVATIONS, FLEET_INPUTS, FLEET_JOURNAL
-from streams.agents.declared import Declarations
+from streams.agents.declared import Declarations, round_after_round
 from streams.agents.facts import append, remembered
 from streams.agents.side_by_side import side_by_side
-from streams.log.kafka import AppendUncertain, LogUnreachable, Reader, Writer
+from streams.log.kafka import Reader, Writer
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -109,23 +109,11 @@ class DnsWatcher:
     async def run(self) -> None:
         """Look until stopped. Raises JournalBroken."""
         try:
-            await side_by_side(self._work(), self._stopping.wait())
+            work = round_after_round(self._declared, self._remember, self.round, POLL_S, "the DNS watcher")
+            await side_by_side(work, self._stopping.wait())
         finally:
             await self._writer.close()
             await self._reader.close()
-
-    async def _work(self) -> None:
-        remembered = False
-        while True:
-            try:
-                if not remembered:
-                    await self._remember()
-                    remembered = True
-                await self._declared.refresh()
-                await self.round()
-            except (LogUnreachable, AppendUncertain) as error:
-                log.warning("the DNS watcher tries again in %s s: %s", POLL_S, error)
-            await asyncio.sleep(POLL_S)
 
     async def round(self) -> None:
         """Look at every domain that is due. Raises AppendUncertain; looking again is safe."""
