@@ -174,6 +174,12 @@ class World:
         """Whether this UID is the last that was told."""
         return self.read_to(box) == uid
 
+    def unseen(self, box: str) -> list[int]:
+        """Return the UIDs in INBOX that are as new as they came."""
+        with self.client(box) as client:
+            client.select_folder("INBOX", readonly=True)
+            return list(client.search("UNSEEN"))
+
     async def until(self, condition: Callable[[], object], what: str) -> None:
         """Wait until it is so."""
         try:
@@ -305,7 +311,9 @@ async def test_what_is_told_to_be_marked_or_moved_is_and_a_persons_letter_stays(
     with world.client(box) as client:
         client.create_folder("Read")
     world.deliver(box, dsn(message_id=f"<{TOKEN}@firm.test>"), reply(f"<{TOKEN}@firm.test>"), b"From: x@y.test\n\nhi\n")
-    await world.read_all(box, 3)
+    async with world.reading():  # a reader that ends right after it told how far it is has marked nothing
+        await world.until(lambda: world.unseen(box) == [2, 3], "what is told was done")
+    assert world.read_to(box) == 3
     with world.client(box) as client:
         client.select_folder(left[0], readonly=True)
         assert client.search("ALL") == left[1]
