@@ -43,7 +43,8 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
 class SignCounted(msgspec.Struct, frozen=True, omit_defaults=True):
     """What came of an attempt counts for its mailbox, domain, route and client.
 
-    `late`: it came after the 250. `told`: the route's provider reports complaints, so that their rates mean something.
+    `late`: it came after the 250, of a mail of `sent_at`. `told`: the route's provider reports complaints, so that
+    their rates mean something. `again`: the send was deferred before, which is counted already.
     """
 
     client: ClientId
@@ -52,6 +53,8 @@ class SignCounted(msgspec.Struct, frozen=True, omit_defaults=True):
     sign: Sign
     late: bool = False
     told: bool = False
+    again: bool = False
+    sent_at: datetime | None = None
 
 
 class HealthChanged(msgspec.Struct, frozen=True, omit_defaults=True):

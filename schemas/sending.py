@@ -145,12 +145,13 @@ class Basis(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Carried(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who carried a mail and to whom: what totals are made over."""
+    """Who carried a mail, when, and to whom: what totals are made over."""
 
     mailbox: MailboxAddress
     route: RouteId
     receiver: str = ""  # the receiving provider
     list_id: str = ""
+    sent_at: datetime | None = None  # the begin of its attempt's slot
 
 
 class Letter(msgspec.Struct, frozen=True):
@@ -571,6 +572,7 @@ class SendRequeued(msgspec.Struct, frozen=True, omit_defaults=True):
     counts: bool  # whether the attempt counts against patience
     release: Release | None = None
     stay_with: MailboxAddress = MailboxAddress("")
+    deferred: bool = False  # by a server's answer
 
 
 class SendEnded(msgspec.Struct, frozen=True, omit_defaults=True):

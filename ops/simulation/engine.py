@@ -4,7 +4,7 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from ops.journals import Nowhere
 from ops.simulation.mail_world import DOMAIN_OF, GOOD, MailWorld, Outage, Quality
@@ -141,7 +141,7 @@ class Simulation:
             times.append(self._later[0][0])
         if due is not None:
             times.append(due)
-        return max(self.now + STEP, min(times))
+        return max(self.now + STEP, min(times)).astimezone(UTC)
 
     def _put(self, at: datetime, fact: Fact) -> None:
         self._number += 1

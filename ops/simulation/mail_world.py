@@ -137,7 +137,7 @@ class MailWorld:
         self, given: SendAssigned, request: SendRequested, quality: Quality, at: datetime
     ) -> Iterator[tuple[datetime, Fact]]:
         box, route, dice = given.sender.mailbox, given.call.route, self._random
-        carried = Carried(box, route, request.receiver, request.list_id)
+        carried = Carried(box, route, request.receiver, request.list_id, at)
         if dice.random() < quality.dead * 0.3:
             self._bad(box, mailbox=-0.02, domain=-0.002)
             self.counts["late bounce"] += 1

@@ -163,7 +163,8 @@ def _attempt(row: SendRow, fact: ReportSeen) -> int:
 
 def _carried(row: SendRow, assignment: SendAssigned) -> Carried:
     request = row.request
-    return Carried(assignment.sender.mailbox, assignment.call.route, request.receiver, request.list_id)
+    box, route = assignment.sender.mailbox, assignment.call.route
+    return Carried(box, route, request.receiver, request.list_id, assignment.not_before)
 
 
 def carried(row: SendRow) -> Carried | None:

@@ -179,7 +179,7 @@ def accepted(state: FleetState, fact: AttemptAccepted, at: datetime) -> list[Fac
     if row is None:
         return []
     ended = _end(state, row, fact.ref, "accepted", at, gave_back=False)
-    sign = SignCounted(fact.ref.client, fact.mailbox, fact.route, "accepted")
+    sign = SignCounted(fact.ref.client, fact.mailbox, fact.route, "accepted", again=row.deferred)
     return [ended, *_counted(state, fact.ref, sign, at), *_eased(state, fact, row, at), *_recovered(state, fact)]
 
 
@@ -219,14 +219,17 @@ def refused(state: FleetState, fact: AttemptRefused, at: datetime) -> list[Fact]
     same = fact.verdict.action == "retry_same_mailbox"
     stay_with = fact.mailbox if same else MailboxAddress("")
     rule = f"refused: {fact.verdict.rule}"
-    return [SendRequeued(fact.ref, fact.attempt, when, rule, not ours, release, stay_with), *blamed]
+    deferred = sign_of(fact.verdict) == "deferral"
+    return [SendRequeued(fact.ref, fact.attempt, when, rule, not ours, release, stay_with, deferred), *blamed]
 
 
 def _blamed(state: FleetState, fact: AttemptRefused, request: SendRequested | None, at: datetime) -> list[Fact]:
     """Count the refusal, take out at once whose fault it is; a route that said anything else works."""
     client, said = fact.ref.client, fact.verdict
     evidence = f"{fact.reply.code} {fact.reply.enhanced} {fact.reply.text}"[:300]
-    sign = SignCounted(client, fact.mailbox, fact.route, sign_of(said))
+    send = state.backlog(_id(fact.ref))
+    again = send is not None and send.deferred
+    sign = SignCounted(client, fact.mailbox, fact.route, sign_of(said), again=again)
     match said.fault:
         case "mailbox":
             return _counted(
@@ -454,7 +457,8 @@ def _late_sign(
         return []
     way = state.route(client, carried.route)
     told = way is not None and way.declared.provider in state.policy(client).health.complaints_reported_by
-    made = SignCounted(client, carried.mailbox, carried.route, sign, late=True, told=told)
+    sent_at = carried.sent_at if sign in ("hard_bounce", "complaint") else None
+    made = SignCounted(client, carried.mailbox, carried.route, sign, late=True, told=told, sent_at=sent_at)
     return _counted(state, fact.ref, made, at, said)
 
 

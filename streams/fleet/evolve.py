@@ -403,6 +403,7 @@ def _backlog(row: BacklogRow | None, fact: Fact, at: datetime) -> BacklogRow:
                 tries=row.tries + (1 if fact.counts else 0),
                 not_before=fact.not_before,
                 stay_with=fact.stay_with,
+                deferred=row.deferred or fact.deferred,
                 mailbox=MailboxAddress(""),
                 route=RouteId(""),
             )

@@ -68,12 +68,18 @@ def senders_of(fact: SignCounted) -> list[tuple[Scope, str]]:
 
 
 def with_sign(row: SenderRow, scope: str, fact: SignCounted, at: datetime) -> SenderRow:
-    """Return the row with the sign counted; what warms up counts it since its last step, too."""
-    counts = counts_of(fact.sign, late=fact.late, told=fact.told)
+    """Return the row with the sign counted; what warms up counts it since its last step, too.
+
+    A hard bounce counts with the mails that were sent with it, however late it comes: against later ones, few at
+    night, a whole day's would be a rate. Of mails from before the last probation no bad sign counts any more.
+    """
+    counts = counts_of(fact.sign, late=fact.late, told=fact.told, again=fact.again)
     warms = scope in ("mailbox", "domain")
+    before = fact.sent_at is not None and row.counts_from is not None and fact.sent_at < row.counts_from
+    of = fact.sent_at if fact.sign == "hard_bounce" else None
     return msgspec.structs.replace(
         row,
-        buckets=counted(row.buckets, counts, at),
+        buckets=row.buckets if before else counted(row.buckets, counts, at, of),
         since_step=row.since_step.plus(counts) if warms else row.since_step,
     )
 
@@ -89,22 +95,28 @@ def in_state(row: SenderRow, fact: HealthChanged, at: datetime) -> SenderRow:
         share=fact.share,
         rule=fact.evidence.rule,
         buckets={} if fact.now == "probation" else row.buckets,
+        counts_from=at if fact.now == "probation" else row.counts_from,
     )
 
 
 # ── the rules ────────────────────────────────────────────────────────────────────────────────────
 
 
-def judge(scope: Scope, buckets: Buckets, rules: Health, at: datetime) -> Finding | None:
-    """Return the gravest thing that the counts say against a sender, None when all is well."""
+def judge(
+    scope: Scope, buckets: Buckets, rules: Health, at: datetime, sent_at: datetime | None = None
+) -> Finding | None:
+    """Return the gravest thing that the counts say against a sender, None when all is well.
+
+    Of a mail of `sent_at` that bounced later, the last sends are those up to it.
+    """
     week = at - timedelta(days=rules.window_days)
-    long, short = since(buckets, week), last_handed(buckets, week, rules.window_sends)
+    long, short = since(buckets, week), last_handed(buckets, week, rules.window_sends, sent_at)
     hour = since(buckets, at - AN_HOUR)
     days = f"{rules.window_days} days"
     found = [
         _complaints(scope, long, rules, days),
         _bounces(scope, long, rules, days),
-        _lately(scope, short, rules),
+        _lately(scope, short, rules, sent_at),
         _blocks(scope, hour, rules),
         _deferrals(scope, hour, rules),
     ]
@@ -144,9 +156,10 @@ def _bounces(scope: Scope, counts: Counts, rules: Health, window: str) -> Findin
     return None
 
 
-def _lately(scope: Scope, counts: Counts, rules: Health) -> Finding | None:
+def _lately(scope: Scope, counts: Counts, rules: Health, sent_at: datetime | None) -> Finding | None:
     """The last sends show a bad list at once. Of many mailboxes' mail they are too few to watch for less than that."""
-    found = _bounces(scope, counts, rules, f"last {rules.window_sends} sends")
+    until = "" if sent_at is None else f" until {sent_at:%Y-%m-%d %H:%M}"
+    found = _bounces(scope, counts, rules, f"last {rules.window_sends} sends{until}")
     return found if found is None or scope == "mailbox" or found.state == "unhealthy" else None
 
 
@@ -164,7 +177,7 @@ def _blocks(scope: Scope, hour: Counts, rules: Health) -> Finding | None:
 
 
 def _deferrals(scope: Scope, hour: Counts, rules: Health) -> Finding | None:
-    asked, deferred = hour.handed, hour.deferrals
+    asked, deferred = hour.handed - hour.again, hour.deferrals  # each send once, however often it is tried
     if asked < rules.deferral_sample_1h or deferred < rules.absolute_at_least:
         return None
     if scope == "domain" and deferred >= rules.deferral_rate_domain_1h * asked:
@@ -180,16 +193,27 @@ def _deferrals(scope: Scope, hour: Counts, rules: Health) -> Finding | None:
 
 
 def _in_probation(scope: Scope, counts: Counts, rules: Health) -> Finding | HealthState:
-    """One complaint or block, or two hard bounces, end a probation badly; enough deliveries end it well."""
-    if counts.complaints:
-        return Finding("unhealthy", "complaint in probation", "since it began", counts.complaints, 0, 1)
-    if counts.blocks:
-        return Finding("unhealthy", "block in probation", "since it began", counts.blocks, 0, 1, rules.out_hours)
-    if counts.hard_bounces > 1:
-        bounces = counts.hard_bounces
-        return Finding("unhealthy", "hard bounces in probation", "since it began", bounces, 0, 2, rules.out_hours)
+    """A few bad signs end a probation badly; enough deliveries end it well."""
+    complaints, blocks, bounces = _bearable(scope, rules)
+    window, hours = "since it began", rules.out_hours
+    if counts.complaints > complaints:
+        return Finding("unhealthy", "complaint in probation", window, counts.complaints, 0, complaints + 1)
+    if counts.blocks > blocks:
+        return Finding("unhealthy", "block in probation", window, counts.blocks, 0, blocks + 1, hours)
+    most = max(bounces, int(counts.handed * rules.bounce_rate_domain)) if scope != "mailbox" else bounces
+    if counts.hard_bounces > most:
+        return Finding("unhealthy", "hard bounces in probation", window, counts.hard_bounces, 0, most + 1, hours)
     good = min(counts.accepted, counts.delivered)  # what arrives now may have left long before
     return "active" if good >= good_ones(scope, rules) else "probation"
+
+
+def _bearable(scope: Scope, rules: Health) -> tuple[int, int, int]:
+    """How many complaints, blocks and hard bounces a probation bears; what is many mailboxes' mail has some by chance.
+
+    One complaint of some thousand mails would leave a whole client waiting for a person.
+    """
+    few = rules.absolute_at_least - 1
+    return (0, 0, 1) if scope == "mailbox" else (few, rules.blocks_domain_1h - 1, few)
 
 
 def good_ones(scope: Scope, rules: Health) -> int:
@@ -201,9 +225,18 @@ def good_ones(scope: Scope, rules: Health) -> int:
 
 
 def moved(
-    client: ClientId, scope: Scope, name: str, row: SenderRow, policy: Policy, at: datetime
+    client: ClientId,
+    scope: Scope,
+    name: str,
+    row: SenderRow,
+    policy: Policy,
+    at: datetime,
+    sent_at: datetime | None = None,
 ) -> HealthChanged | None:
-    """Return the change of state that a sender's counts and the time ask for, None for none."""
+    """Return the change of state that a sender's counts and the time ask for, None for none.
+
+    `sent_at` is of a mail that bounced later, if that is what is looked at.
+    """
     rules = policy.health
     match row.state:
         case "unhealthy" if row.until is not None and at >= row.until:
@@ -217,7 +250,7 @@ def moved(
                 return _changed(client, scope, name, row, found, policy, at)
             why = Evidence("probation passed", policy.version, "since it began", good_ones(scope, rules))
             return HealthChanged(client, scope, name, row.state, "active", why)
-    against = judge(scope, row.buckets, rules, at)
+    against = judge(scope, row.buckets, rules, at, sent_at)
     if against is None:
         if row.state != "watched" or _is_let_go_elsewhere(row, at):
             return None
@@ -297,7 +330,8 @@ def follows(state: FleetState, fact: SignCounted, at: datetime, said: HealthChan
             continue
         if fact.sign in BAD or row.state == "probation":
             policy = state.policy(fact.client)
-            change = moved(fact.client, scope, name, with_sign(row, scope, fact, at), policy, at)
+            of = fact.sent_at if fact.sign == "hard_bounce" else None
+            change = moved(fact.client, scope, name, with_sign(row, scope, fact, at), policy, at, of)
             if change is not None:
                 made.append(change)
     return made

@@ -66,6 +66,7 @@ class SenderRow(msgspec.Struct, frozen=True, omit_defaults=True):
     share: float = 1.0  # of its quota, while it is watched
     rule: str = ""  # that brought the state
     buckets: dict[str, Counts] = {}
+    counts_from: datetime | None = None  # when the last probation began: what was sent before says nothing any more
     cap: int = 0  # of the warm-up; 0: not begun
     cap_day: str = ""  # local, of the last step
     ramp_from: str = ""  # local day at which the ramp began
@@ -135,6 +136,7 @@ class BacklogRow(msgspec.Struct, frozen=True, omit_defaults=True):
     list_id: str = ""
     stay_with: MailboxAddress = MailboxAddress("")
     test: bool = False  # as the request says, kept after its end
+    deferred: bool = False  # some attempt was
     sweep: int = 0  # the newest cancel in steps that has passed it on, or that it came after
     limit: WaitLimit | None = None  # what upstream was told last
     earliest: datetime | None = None

@@ -33,6 +33,7 @@ class Counts(msgspec.Struct, frozen=True, array_like=True):
     deferrals: int = 0
     delivered_told: int = 0
     complaints_told: int = 0
+    again: int = 0  # of those that a server answered: of a send that was deferred before
 
     def plus(self, other: "Counts") -> "Counts":
         """Return the sum."""
@@ -46,15 +47,25 @@ class Counts(msgspec.Struct, frozen=True, array_like=True):
             self.deferrals + other.deferrals,
             self.delivered_told + other.delivered_told,
             self.complaints_told + other.complaints_told,
+            self.again + other.again,
         )
 
 
 Buckets = Mapping[str, Counts]
 
 
-def counts_of(sign: Sign, *, late: bool, told: bool) -> Counts:
-    """Return one sign as counts; a late one comes after its 250, so that its attempt is counted already."""
-    handed, of_told = int(not late), int(told)
+def counts_of(sign: Sign, *, late: bool, told: bool, again: bool = False) -> Counts:
+    """Return one sign as counts; a late one comes after its 250, so that its attempt is counted already.
+
+    A send that is deferred once more (`again`) counts no more: a rate of deferrals is one of sends.
+    """
+    if again and sign == "deferral":
+        return Counts()
+    counts = _counts_of(sign, int(not late), int(told))
+    return counts.plus(Counts(again=1)) if again and not late else counts
+
+
+def _counts_of(sign: Sign, handed: int, of_told: int) -> Counts:
     match sign:
         case "accepted":
             return Counts(handed, accepted=1)
@@ -72,13 +83,13 @@ def counts_of(sign: Sign, *, late: bool, told: bool) -> Counts:
             return Counts(handed)
 
 
-def counted(buckets: Buckets, counts: Counts, at: datetime) -> dict[str, Counts]:
-    """Return the buckets with these counts added at `at`; what is old has melted or is gone."""
-    key = at.isoformat()[:TEN_MINUTES]
+def counted(buckets: Buckets, counts: Counts, at: datetime, of: datetime | None = None) -> dict[str, Counts]:
+    """Return the buckets with these counts added at `at`, or to the time `of` before; what is old has melted."""
+    key = (of or at).isoformat()[:TEN_MINUTES]
     kept = dict(buckets) if key in buckets else _melted(buckets, at)
     before = kept.get(key)
     kept[key] = counts if before is None else before.plus(counts)
-    return kept
+    return kept if of is None else _melted(kept, at)
 
 
 def _melted(buckets: Buckets, at: datetime) -> dict[str, Counts]:
@@ -105,12 +116,15 @@ def since(buckets: Buckets, start: datetime) -> Counts:
     return _sum([counts for key, counts in buckets.items() if key >= text[: len(key)]])
 
 
-def last_handed(buckets: Buckets, start: datetime, handed: int) -> Counts:
-    """Return what was counted with about the last `handed` attempts from `start` on, in whole buckets."""
+def last_handed(buckets: Buckets, start: datetime, handed: int, end: datetime | None = None) -> Counts:
+    """Return what was counted with about the last `handed` attempts from `start` on, up to `end`; in whole buckets."""
     text = start.isoformat()
+    until = "" if end is None else end.isoformat()
     found: list[Counts] = []
     so_far = 0
     for key in sorted(buckets, reverse=True):
+        if until and key > until[: len(key)]:
+            continue
         if so_far >= handed or key < text[: len(key)]:
             break
         found.append(buckets[key])

@@ -39,7 +39,7 @@ from streams.fleet.state import MailboxRow, SenderRow, sender_key
 from streams.fleet.windows import Counts, counted, last_handed, since
 from streams.log.rows import encode_row
 from tests.decisions.bounds import bounded
-from tests.decisions.fleet_story import FleetStory, accept, refuse
+from tests.decisions.fleet_story import FleetStory, accept, miss, refuse
 from tests.decisions.world import (
     ACME,
     ANNA,
@@ -324,6 +324,112 @@ def test_a_bad_list_spread_over_a_hundred_mailboxes_trips_the_totals_though_no_m
     story.ask("birch", "b-1")
     story.tick(5)
     assert [a.ref.client for _, a in story.assigned[sent:]] == ["birch"]
+
+
+# ── what comes late, and what is tried again ─────────────────────────────────────────────────────
+
+
+def after_a_day(scope: Scope, bounced_at_once: int = 0) -> SenderRow:
+    """A sender that had 100 mails an hour taken from 9 to 17 o'clock."""
+    row = SenderRow()
+    for hour in range(8):
+        at = NOW.replace(hour=9, minute=5) + hour * HOUR
+        for n in range(100):
+            sign: Sign = "hard_bounce" if n < bounced_at_once else "accepted"
+            row = with_sign(row, scope, SignCounted(ACME, ANNA, OWN, sign), at)
+    return row
+
+
+def late_bounces(row: SenderRow, count: int, hours: int, at: datetime) -> tuple[SenderRow, list[str]]:
+    """Let mails that left in the first so many hours of the day bounce at `at`; return what followed."""
+    said: list[str] = []
+    for n in range(count):
+        sent_at = NOW.replace(hour=9 + n % hours, minute=5)
+        sign = SignCounted(ACME, ANNA, OWN, "hard_bounce", late=True, sent_at=sent_at)
+        row = with_sign(row, "client", sign, at)
+        change = moved(ACME, "client", "", row, POLICY, at, sent_at)
+        said += [] if change is None else [f"{change.now}: {change.evidence.window}"]
+    return row, said
+
+
+def test_bounces_that_come_at_night_are_those_of_a_days_mail_and_not_of_its_last_sends() -> None:
+    night = NOW.replace(hour=21, minute=30)
+    row, said = late_bounces(after_a_day("client"), 15, 8, night)  # 1.9 % of 800
+    assert said == []
+    assert judge("client", row.buckets, RULES, night + 12 * HOUR) is None
+    counted_anew = [sum(c.hard_bounces for k, c in row.buckets.items() if k[11:13] == f"{h:02}") for h in (9, 16, 21)]
+    assert counted_anew == [2, 1, 0]
+
+
+def test_a_bad_list_whose_bounces_all_come_late_is_seen_in_the_sends_that_it_was() -> None:
+    _, said = late_bounces(after_a_day("client"), 12, 2, NOW.replace(hour=18, minute=30))  # 6 % of 200, 1.5 % of all
+    assert said[0].startswith("unhealthy: last 200 sends until 2026-03-02 ")
+
+
+def test_what_was_sent_before_a_probation_says_nothing_in_it_or_after_it() -> None:
+    row = SenderRow(state="probation", since=NOW, counts_from=NOW)
+    for sign in ("complaint", "hard_bounce"):
+        old = SignCounted(ACME, ANNA, OWN, sign, late=True, sent_at=NOW - HOUR)  # a Sign
+        assert with_sign(row, "mailbox", old, NOW + HOUR).buckets == {}
+        back = msgspec.structs.replace(row, state="active", since=NOW + DAY)
+        assert with_sign(back, "mailbox", old, NOW + 2 * DAY).buckets == {}
+        new = msgspec.structs.replace(old, sent_at=NOW + HOUR)
+        assert with_sign(row, "mailbox", new, NOW + 2 * HOUR).buckets
+
+
+@pytest.mark.parametrize(
+    ("scope", "counts", "now"),
+    [
+        ("mailbox", {"handed": 3, "complaints": 1}, "unhealthy"),
+        ("mailbox", {"handed": 3, "blocks": 1}, "unhealthy"),
+        ("mailbox", {"handed": 3, "hard_bounces": 2}, "unhealthy"),
+        ("client", {"handed": 400, "complaints": 2, "blocks": 2, "hard_bounces": 2}, None),
+        ("client", {"handed": 400, "complaints": 3}, "unhealthy"),
+        ("domain", {"handed": 400, "blocks": 3}, "unhealthy"),
+        ("client", {"handed": 400, "hard_bounces": 20}, None),
+        ("client", {"handed": 400, "hard_bounces": 21}, "unhealthy"),
+        ("client", {"handed": 30, "hard_bounces": 3}, "unhealthy"),
+    ],
+)
+def test_what_is_many_mailboxes_bears_a_little_in_its_probation(
+    scope: Scope, counts: dict[str, int], now: str | None
+) -> None:
+    row = SenderRow(state="probation", since=NOW, counts_from=NOW, buckets=bucket(NOW, **counts))
+    change = moved(ACME, scope, "", row, POLICY, NOW + HOUR)
+    assert (change and change.now) == now
+
+
+def test_a_send_that_is_deferred_five_times_counts_once_in_the_rate_of_deferrals() -> None:
+    row = SenderRow()
+    for n, sign in enumerate(["deferral"] * 5 + ["accepted"]):
+        row = with_sign(row, "mailbox", SignCounted(ACME, ANNA, OWN, sign, again=n > 0), NOW)  # type: ignore[arg-type]
+    counts = since(row.buckets, NOW - HOUR)
+    assert (counts.deferrals, counts.handed - counts.again, counts.handed - counts.deferrals) == (1, 1, 1)
+    against = judge("mailbox", bucket(handed=15, deferrals=3, again=3), RULES, NOW)  # 12 sends, 3 of them tried twice
+    assert against is not None
+    assert (against.numerator, against.denominator, against.share) == (3, 12, 0.5)
+
+
+def test_the_rate_of_deferrals_is_one_of_sends_whatever_their_first_attempts_came_to() -> None:
+    tries: Counter[str] = Counter()
+    later, missed = refuse("network", "soft", "retry", 450), miss
+
+    def settle(given: SendAssigned) -> Any:
+        tries[given.ref.send_id] += 1
+        if given.ref.send_id == "a-0":
+            return missed(given) if tries["a-0"] == 1 else later(given)
+        return accept(given)
+
+    story = FleetStory(settle=settle)
+    story.fleet("acme", 20)
+    for n in range(20):
+        story.ask("acme", f"a-{n}")
+    story.tick(120)
+    assert tries["a-0"] == 6
+    row = story.state.sender("client", ClientId("acme"), "")
+    counts = since(row.buckets, story.now - HOUR)
+    assert (counts.deferrals, counts.handed - counts.again) == (1, 20)
+    assert not [f for f in story.decided(HealthChanged) if f.scope != "mailbox"]  # type: ignore[attr-defined]
 
 
 # ── alerts ───────────────────────────────────────────────────────────────────────────────────────

@@ -152,7 +152,7 @@ def test_a_token_finds_its_send_whatever_else_the_report_says() -> None:
     (bounced, *_) = led.sees(report(send_id="s1", recipient=Recipient(digest("else")), mailbox=BERT))
     assert isinstance(bounced, SendBounced)
     assert bounced.ref == REF
-    assert bounced.carried == Carried(ANNA, OWN)
+    assert bounced.carried == Carried(ANNA, OWN, sent_at=NOW)
 
 
 def test_without_a_token_recipient_mailbox_and_time_find_the_last_send() -> None:
@@ -514,7 +514,7 @@ def test_upstream_and_the_fleet_stage_hear_of_what_comes_back(kind: str, told: s
     fact = sent().sees(report(kind))[0]
     out = DeliveryMind().forwards(fact, NOW)
     assert out[0].topic is FLEET_INPUTS
-    assert fact.carried == Carried(ANNA, OWN)  # type: ignore[attr-defined]  # each of the four has it
+    assert fact.carried == Carried(ANNA, OWN, sent_at=NOW)  # type: ignore[attr-defined]  # each of the four has it
     answer = result_of(fact, NOW)
     assert answer is not None
     assert answer.state == told
