@@ -1,5 +1,6 @@
 """`mailfleet simulate`: a fleet's next months in minutes."""
 
+import gc
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,18 +59,27 @@ def simulate(
     tally = Tally()
     simulation.watchers.append(tally.saw)
     simulation.listeners.append(tally.heard)
-    with Progress(console=errors, transient=True) as progress:
-        task = progress.add_task("simulating days", total=days)
-        for day in simulation.run():
-            tally.close_day(day.day, simulation.now)
-            progress.advance(task)
-            if as_json:
-                sys.stdout.write(orjson.dumps(_row(tally.evenings[-1])).decode() + "\n")
+    _run(simulation, tally, days, as_json=as_json)
     if html is not None:
         write_report(html, simulation, tally, f"{fleet.name}: {days} days from {first:%Y-%m-%d}, seed {seed}")
         errors.print(f"the report stands in {html}", highlight=False)
     if not as_json:
         out.print(_table(tally.evenings))
+
+
+def _run(simulation: Simulation, tally: Tally, days: int, *, as_json: bool) -> None:
+    """Run all days; rows and facts make no circles, and the collector that looks for some costs a tenth of the time."""
+    gc.disable()
+    try:
+        with Progress(console=errors, transient=True) as progress:
+            task = progress.add_task("simulating days", total=days)
+            for day in simulation.run():
+                tally.close_day(day.day, simulation.now)
+                progress.advance(task)
+                if as_json:
+                    sys.stdout.write(orjson.dumps(_row(tally.evenings[-1])).decode() + "\n")
+    finally:
+        gc.enable()
 
 
 def _row(evening: Evening) -> dict[str, object]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from random import Random
 
 from schemas.ids import ClientId, MailboxAddress, RouteId
@@ -40,6 +41,7 @@ BLOCKS = {
     "gmail": Reply("smtp", "dot", 550, "5.7.1", "Our system has detected that this message is likely unsolicited mail"),
 }
 BLOCKED = Reply("smtp", "dot", 554, "5.7.1", "Service unavailable; sender has a poor reputation")
+_verdict = lru_cache(verdict)  # this world says few different things
 DOMAIN_OF = {"gmail": "gmail.com", "microsoft": "outlook.com", "yahoo": "yahoo.com"}
 
 
@@ -101,7 +103,7 @@ class MailWorld:
             return
         reply = self._refusal(box, request.receiver, quality, at, route)
         if reply is not None:
-            yield at, AttemptRefused(ref, attempt, box, route, reply, verdict(reply))
+            yield at, AttemptRefused(ref, attempt, box, route, reply, _verdict(reply))
             return
         self.counts["accepted"] += 1
         said = Reply("smtp", "dot", 250, "2.0.0", "queued")
@@ -142,7 +144,7 @@ class MailWorld:
             self._bad(box, mailbox=-0.02, domain=-0.002)
             self.counts["late bounce"] += 1
             later = at + timedelta(minutes=dice.uniform(2, 600))
-            yield later, SendBounced(given.ref, given.attempt, LATE_BOUNCE, verdict(LATE_BOUNCE), carried)
+            yield later, SendBounced(given.ref, given.attempt, LATE_BOUNCE, _verdict(LATE_BOUNCE), carried)
             return
         if dice.random() < quality.complaints:
             self._bad(box, mailbox=-0.15, domain=-0.02)

@@ -133,6 +133,7 @@ class _Plan:
         self._taken = taken
         self._boxes_taken: set[MailboxAddress] = set()
         self._domain_held: Counter[str] = Counter()
+        self._domain_most: dict[tuple[ClientId, DomainName], tuple[int, WaitLimit | None]] = {}
         self._route_held: Counter[tuple[ClientId, RouteId]] = Counter()
         self._route_free_at: dict[tuple[ClientId, RouteId], datetime] = {}
         self._company_free_at: dict[tuple[ClientId, DomainName], datetime] = {}
@@ -504,7 +505,14 @@ class _Plan:
         return most, why
 
     def _of_domain(self, row: DomainRow, day: str) -> tuple[int, WaitLimit | None]:
-        """The same of a domain; 0 is no bound."""
+        """The same of a domain; 0 is no bound. Within a tick its mailboxes ask once."""
+        name = row.declared.client, row.declared.domain
+        found = self._domain_most.get(name)
+        if found is None:
+            found = self._domain_most[name] = self._most_of_domain(row, day)
+        return found
+
+    def _most_of_domain(self, row: DomainRow, day: str) -> tuple[int, WaitLimit | None]:
         declared = row.declared
         rules = self._policy(declared.client).warm_up
         most = declared.daily_quota

@@ -85,12 +85,11 @@ from streams.log.rows import RowKey
 
 
 def rows_of(fact: Fact, _at: datetime) -> Iterable[RowKey]:
-    """Return the rows that a decided fact changes."""
+    """Return the rows that a decided fact changes; what comes most often stands first."""
     match fact:
-        case (
-            ClientDeclared() | PolicyApplied() | DomainDeclared() | RouteDeclared() | MailboxDeclared() | CostDeclared()
-        ):
-            yield declared_key(fact)
+        case SignCounted():
+            for scope, name in senders_of(fact):
+                yield sender_key(scope, fact.client, name)
         case SendQueued(request):
             yield backlog_key(request.ref.client, request.ref.send_id)
         case SendAssigned():
@@ -99,6 +98,10 @@ def rows_of(fact: Fact, _at: datetime) -> Iterable[RowKey]:
             yield backlog_key(fact.ref.client, fact.ref.send_id)
             if fact.release is not None:
                 yield from _rows_of_release(fact.ref.client, fact.release)
+        case (
+            ClientDeclared() | PolicyApplied() | DomainDeclared() | RouteDeclared() | MailboxDeclared() | CostDeclared()
+        ):
+            yield declared_key(fact)
         case SendLapsed() | SendWaits():
             yield backlog_key(fact.ref.client, fact.ref.send_id)
         case CancelNoted():
@@ -115,9 +118,6 @@ def rows_of(fact: Fact, _at: datetime) -> Iterable[RowKey]:
         case MailboxWarmed():
             yield "mailbox", fact.mailbox
             yield sender_key("mailbox", fact.client, fact.mailbox)
-        case SignCounted():
-            for scope, name in senders_of(fact):
-                yield sender_key(scope, fact.client, name)
         case WarmUpStepped() | HealthChanged() | RestBegan():
             yield sender_key(fact.scope, fact.client, fact.name)
         case ReserveChanged():
@@ -167,8 +167,20 @@ def _rows_of_assignment(fact: SendAssigned) -> Iterable[RowKey]:
 
 
 def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, at: datetime) -> msgspec.Struct:
-    """Return the row after the fact."""
+    """Return the row after the fact; what comes most often stands first."""
     match key[0]:
+        case "sender":
+            return _sender(key[1].partition("/")[0], row if isinstance(row, SenderRow) else SenderRow(), fact, at)
+        case "backlog":
+            return _backlog(row if isinstance(row, BacklogRow) else None, fact, at)
+        case "mailbox":
+            return _mailbox(row if isinstance(row, MailboxRow) else None, fact)
+        case "domain":
+            return _domain(row if isinstance(row, DomainRow) else None, fact)
+        case "route":
+            return _route(row if isinstance(row, RouteRow) else None, fact, at)
+        case "receiver":
+            return _receiver(row if isinstance(row, ReceiverRow) else ReceiverRow(), fact, at)
         case "client":
             assert isinstance(fact, ClientDeclared)
             return ClientRow(fact)
@@ -180,14 +192,6 @@ def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, at: datetime) ->
         case "cost":
             assert isinstance(fact, CostDeclared)
             return CostRow(fact)
-        case "sender":
-            return _sender(key[1].partition("/")[0], row if isinstance(row, SenderRow) else SenderRow(), fact, at)
-        case "domain":
-            return _domain(row if isinstance(row, DomainRow) else None, fact)
-        case "route":
-            return _route(row if isinstance(row, RouteRow) else None, fact, at)
-        case "mailbox":
-            return _mailbox(row if isinstance(row, MailboxRow) else None, fact)
         case "thread":
             assert isinstance(fact, SendAssigned)
             return ThreadRow(fact.sender.mailbox)
@@ -203,16 +207,12 @@ def evolve(key: RowKey, row: msgspec.Struct | None, fact: Fact, at: datetime) ->
             return CancelRow(fact.by)
         case "sweep":
             return _sweep(row if isinstance(row, SweepRow) else None, fact)
-        case "receiver":
-            return _receiver(row if isinstance(row, ReceiverRow) else ReceiverRow(), fact, at)
         case "list":
             return _list(row if isinstance(row, ListRow) else ListRow(), fact)
         case "gate":
             return _gate(row if isinstance(row, GateRow) else GateRow(), fact)
         case "reputation":
             return reputation.folded(row if isinstance(row, ReputationRow) else ReputationRow(), fact, at)
-        case "backlog":
-            return _backlog(row if isinstance(row, BacklogRow) else None, fact, at)
         case kind:
             raise ValueError(f"no such row kind: {kind}")
 

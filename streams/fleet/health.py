@@ -6,13 +6,15 @@ client count what is spread over many mailboxes.
 """
 
 import heapq
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from schemas.health import Evidence, HealthChanged, HealthState, Scope, Sign, SignCounted
-from schemas.ids import ClientId
+from schemas.ids import ClientId, MailboxAddress, RouteId
 from schemas.policy import Health, Policy
 from schemas.registry import Fact
 from schemas.sending import Verdict
@@ -60,11 +62,16 @@ def sign_of(verdict: Verdict) -> Sign:
             return "refusal"
 
 
-def senders_of(fact: SignCounted) -> list[tuple[Scope, str]]:
+def senders_of(fact: SignCounted) -> Sequence[tuple[Scope, str]]:
     """Return for whom a sign counts: (scope, name); a sub-domain's counts for its organisational domain too."""
-    domain = domain_of(fact.mailbox)
+    return _senders(fact.mailbox, fact.route)
+
+
+@lru_cache(maxsize=32_768)
+def _senders(mailbox: MailboxAddress, route: RouteId) -> tuple[tuple[Scope, str], ...]:
+    domain = domain_of(mailbox)
     domains: list[tuple[Scope, str]] = [("domain", name) for name in dict.fromkeys((domain, organisation_of(domain)))]
-    return [("mailbox", fact.mailbox), *domains, ("route", fact.route), ("client", "")]
+    return ("mailbox", mailbox), *domains, ("route", route), ("client", "")
 
 
 def with_sign(row: SenderRow, scope: str, fact: SignCounted, at: datetime) -> SenderRow:

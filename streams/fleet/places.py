@@ -9,7 +9,7 @@ from streams.fleet.health import allowed, is_well
 from streams.fleet.organisation import organisation_of
 from streams.fleet.state import FleetState, MailboxRow, SenderRow, domain_of
 from streams.fleet.warmup import cap_of, ramp_of_mailbox
-from streams.fleet.windows import Counts, since
+from streams.fleet.windows import Buckets, Counts, since
 
 A_WEEK = timedelta(days=7)
 
@@ -26,27 +26,44 @@ class Place(NamedTuple):
     worked: bool  # it sent on an earlier day
     resting: bool
     in_reserve: bool
-    week: Counts
+    at: datetime
+    buckets: Buckets
+
+    @property
+    def week(self) -> Counts:
+        """What was counted of it in a week: asked of few."""
+        return since(self.buckets, self.at - A_WEEK)
 
 
-def place_of(state: FleetState, row: MailboxRow, policy: Policy, at: datetime) -> Place:
-    """Return how a mailbox stands today."""
+def places_of(state: FleetState, client: ClientId, policy: Policy, at: datetime) -> list[Place]:
+    """Return how the client's mailboxes stand today."""
+    of_domain: dict[DomainName, list[SenderRow]] = {}
+    found: list[Place] = []
+    for row in state.mailboxes_of(client):
+        domain = domain_of(row.declared.mailbox)
+        wide = of_domain.get(domain)
+        if wide is None:
+            names = dict.fromkeys((domain, organisation_of(domain)))
+            wide = of_domain[domain] = [state.sender("domain", client, name) for name in names]
+        found.append(_place(state, row, wide, policy, at))
+    return found
+
+
+def _place(state: FleetState, row: MailboxRow, of_domain: list[SenderRow], policy: Policy, at: datetime) -> Place:
     declared = row.declared
-    client, domain = declared.client, domain_of(declared.mailbox)
-    own = state.sender("mailbox", client, declared.mailbox)
-    wide = [state.sender("domain", client, name) for name in dict.fromkeys((domain, organisation_of(domain)))]
+    own = state.sender("mailbox", declared.client, declared.mailbox)
     usual, warm = declared.daily_quota, True
     if policy.warm_up.enabled:
         ramp = ramp_of_mailbox(policy.warm_up, declared.daily_quota)
         first = ramp.target if own.warmed else ramp.start  # as long as it has not begun
         usual = cap_of(own, ramp) if own.cap else first
         warm = usual >= ramp.target
-    senders = [own, *wide, state.sender("client", client, "")]
-    resting = any(rests(sender, at) for sender in (own, *wide))
+    senders = [own, *of_domain, state.sender("client", declared.client, "")]
+    resting = any(rests(sender, at) for sender in (own, *of_domain))
     today = min(allowed(usual, sender, policy.health) for sender in senders)
     return Place(
         declared.mailbox,
-        domain,
+        domain_of(declared.mailbox),
         usual,
         0 if resting else min(today, policy.reserve.trickle_per_day) if own.reserve else today,
         warm,
@@ -54,7 +71,8 @@ def place_of(state: FleetState, row: MailboxRow, policy: Policy, at: datetime) -
         any(row.used.values()),
         resting,
         own.reserve,
-        since(own.buckets, at - A_WEEK),
+        at,
+        own.buckets,
     )
 
 

@@ -1,7 +1,8 @@
 """What is held per local day (mailbox, domain) and in a rolling 24 hours (route); given back when provably unsent."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 REMEMBERED_DAYS = 3
 ROLLING_HOURS = 24
@@ -23,9 +24,10 @@ def give_back(used: Mapping[str, int], period: str) -> dict[str, int]:
     return {**used, period: max(0, used[period] - 1)} if period in used else dict(used)
 
 
+@lru_cache(maxsize=64)  # at one moment it is asked of many
 def hour_of(at: datetime) -> str:
     """Return the hour (UTC) as YYYY-MM-DDTHH."""
-    return at.isoformat()[:13]
+    return at.astimezone(UTC).isoformat()[:13]
 
 
 def rolling(hours: Mapping[str, int], at: datetime) -> int:

@@ -12,7 +12,7 @@ from schemas.policy import Policy
 from schemas.registry import Fact
 from streams.fleet import reserve, rotation
 from streams.fleet.pace import local_day, local_hour
-from streams.fleet.places import Place, demand_of, place_of
+from streams.fleet.places import Place, demand_of, places_of
 from streams.fleet.state import FleetState
 
 
@@ -36,7 +36,7 @@ def _of_client(state: FleetState, client: ClientId, day: str, at: datetime) -> l
     policy, known = state.policy(client), state.roster_of(client)
     if not policy.rotation.enabled and not policy.reserve.share and not known.in_reserve:
         return []
-    places = [place_of(state, row, policy, at) for row in state.mailboxes_of(client)]
+    places = places_of(state, client, policy, at)
     rests: list[RestBegan] = []
     if known.day != day:
         rests = rotation.rests(client, places, policy, date.fromisoformat(day), at)

@@ -4,6 +4,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -220,6 +221,7 @@ def split_sender(id_: str) -> tuple[Scope, ClientId, str]:
     return scope, ClientId(client), name  # type: ignore[return-value]  # only scopes are put in
 
 
+@lru_cache(maxsize=32_768)
 def domain_of(mailbox: MailboxAddress) -> DomainName:
     """The sending domain of a mailbox."""
     return DomainName(mailbox.rpartition("@")[2])
@@ -480,6 +482,8 @@ class FleetState:
 
     def _index(self, key: RowKey, before: msgspec.Struct | None, row: msgspec.Struct) -> None:
         match row:
+            case SenderRow():
+                self._index_sender(key[1], before, row)
             case BacklogRow():
                 self._index_send(key[1], before, row)
             case MailboxRow():
@@ -495,8 +499,6 @@ class FleetState:
                     return  # only counts changed
                 for client in self._concerned(key, row):
                     self._look_again(self._names[client])
-            case SenderRow():
-                self._index_sender(key[1], before, row)
             case SweepRow():
                 self._index_sweep(key, row)
 

@@ -5,7 +5,8 @@ A bucket's key is the beginning of its time (UTC): "2026-03-02T09:1" are ten min
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import msgspec
 
@@ -16,6 +17,8 @@ TEN_MINUTES, AN_HOUR, A_DAY = 15, 13, 10
 KEPT_FINE = timedelta(minutes=130)  # no hour that has melted reaches into the last hour
 KEPT_BY_HOUR = timedelta(hours=25)
 KEPT_BY_DAY = timedelta(days=8)
+MOMENTS = 64
+"""How many times are remembered with their keys: one sign is counted of several senders at the same moment."""
 
 
 class Counts(msgspec.Struct, frozen=True, array_like=True):
@@ -54,6 +57,7 @@ class Counts(msgspec.Struct, frozen=True, array_like=True):
 Buckets = Mapping[str, Counts]
 
 
+@lru_cache(maxsize=64)  # there are no more kinds of signs
 def counts_of(sign: Sign, *, late: bool, told: bool, again: bool = False) -> Counts:
     """Return one sign as counts; a late one comes after its 250, so that its attempt is counted already.
 
@@ -85,18 +89,30 @@ def _counts_of(sign: Sign, handed: int, of_told: int) -> Counts:
 
 def counted(buckets: Buckets, counts: Counts, at: datetime, of: datetime | None = None) -> dict[str, Counts]:
     """Return the buckets with these counts added at `at`, or to the time `of` before; what is old has melted."""
-    key = (of or at).isoformat()[:TEN_MINUTES]
+    key = _text(of or at)[:TEN_MINUTES]
     kept = dict(buckets) if key in buckets else _melted(buckets, at)
     before = kept.get(key)
     kept[key] = counts if before is None else before.plus(counts)
     return kept if of is None else _melted(kept, at)
 
 
-def _melted(buckets: Buckets, at: datetime) -> dict[str, Counts]:
-    fine, hour, day = (
-        (at - kept).isoformat()[:length]
-        for kept, length in ((KEPT_FINE, TEN_MINUTES), (KEPT_BY_HOUR, AN_HOUR), (KEPT_BY_DAY, A_DAY))
+@lru_cache(maxsize=MOMENTS)
+def _text(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat()
+
+
+@lru_cache(maxsize=MOMENTS)
+def _firsts(at: datetime) -> tuple[str, str, str]:
+    """The first keys that are kept: of ten minutes, of an hour, of a day."""
+    return (
+        _text(at - KEPT_FINE)[:TEN_MINUTES],
+        _text(at - KEPT_BY_HOUR)[:AN_HOUR],
+        _text(at - KEPT_BY_DAY)[:A_DAY],
     )
+
+
+def _melted(buckets: Buckets, at: datetime) -> dict[str, Counts]:
+    fine, hour, day = _firsts(at)
     found: dict[str, Counts] = {}
     for key, counts in buckets.items():
         coarse = key
@@ -112,14 +128,13 @@ def _melted(buckets: Buckets, at: datetime) -> dict[str, Counts]:
 
 def since(buckets: Buckets, start: datetime) -> Counts:
     """Return what was counted from `start` on; a bucket that lies only partly within counts whole."""
-    text = start.isoformat()
+    text = _text(start)
     return _sum([counts for key, counts in buckets.items() if key >= text[: len(key)]])
 
 
 def last_handed(buckets: Buckets, start: datetime, handed: int, end: datetime | None = None) -> Counts:
     """Return what was counted with about the last `handed` attempts from `start` on, up to `end`; in whole buckets."""
-    text = start.isoformat()
-    until = "" if end is None else end.isoformat()
+    text, until = _text(start), "" if end is None else _text(end)
     found: list[Counts] = []
     so_far = 0
     for key in sorted(buckets, reverse=True):
@@ -133,4 +148,6 @@ def last_handed(buckets: Buckets, start: datetime, handed: int, end: datetime | 
 
 
 def _sum(found: list[Counts]) -> Counts:
-    return Counts(*map(sum, zip(*map(msgspec.structs.astuple, found), strict=True))) if found else Counts()
+    if len(found) < 2:
+        return found[0] if found else Counts()
+    return Counts(*map(sum, zip(*map(msgspec.structs.astuple, found), strict=True)))

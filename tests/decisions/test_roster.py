@@ -36,7 +36,8 @@ def place(name: str, domain: str = "one.test", **changes: object) -> Place:
         worked=True,
         resting=False,
         in_reserve=False,
-        week=Counts(),
+        at=NOW,
+        buckets={},
     )
     return made._replace(**changes)  # type: ignore[arg-type]  # one field of its own type
 
@@ -128,7 +129,7 @@ WITH_RESERVE = Policy(version="p", reserve=Reserve(share=0.2, trickle_per_day=4,
 
 
 def waiting(name: str, **week: int) -> Place:
-    return place(name, in_reserve=True, today=4, week=Counts(**week))
+    return place(name, in_reserve=True, today=4, buckets={f"{NOW:%Y-%m-%dT%H}": Counts(**week)})
 
 
 def test_those_with_the_best_evidence_join_first_and_no_more_than_are_needed() -> None:
@@ -137,7 +138,7 @@ def test_those_with_the_best_evidence_join_first_and_no_more_than_are_needed() -
         waiting("soso", delivered=40, hard_bounces=1),
         waiting("good", delivered=40),
         waiting("best", delivered=90),
-        place("sick", in_reserve=True, well=False, today=0, week=Counts(delivered=500)),
+        place("sick", in_reserve=True, well=False, today=0, buckets={f"{NOW:%Y-%m-%dT%H}": Counts(delivered=500)}),
     ]
     found = reserve.changes(ACME, places, WITH_RESERVE, demand=80, new_day=False)
     assert [change.mailbox.partition("@")[0] for change in found] == ["best", "good"]
