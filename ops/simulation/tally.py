@@ -15,6 +15,7 @@ from schemas.health import (
     WarmUpStepped,
 )
 from schemas.ids import ClientId, MailboxAddress
+from schemas.policy import PolicyApplied
 from schemas.registry import Fact
 from schemas.reports import SendComplained
 from schemas.sending import AttemptAccepted, AttemptRefused, SendAssigned, SendBounced
@@ -40,6 +41,10 @@ class Tally:
     """Watches a simulation; `close_day` takes the snapshot."""
 
     quota: dict[MailboxAddress, int] = field(default_factory=dict)
+    client_of: dict[MailboxAddress, ClientId] = field(default_factory=dict)
+    warming: set[ClientId] = field(
+        default_factory=set
+    )  # whose policy warms up: a mailbox without a step has no cap yet
     health: dict[tuple[str, str], str] = field(default_factory=dict)  # (scope, name) → state
     caps: dict[str, int] = field(default_factory=dict)
     resting: dict[str, datetime] = field(default_factory=dict)
@@ -59,6 +64,9 @@ class Tally:
                 self._assigned[fact.ref.client] += 1
             case MailboxDeclared():
                 self.quota[fact.mailbox] = fact.daily_quota
+                self.client_of[fact.mailbox] = fact.client
+            case PolicyApplied():
+                (self.warming.add if fact.policy.warm_up.enabled else self.warming.discard)(fact.client)
             case HealthChanged():
                 self.health[fact.scope, fact.name or fact.client] = fact.now
             case WarmUpStepped(scope="mailbox"):
@@ -98,9 +106,12 @@ class Tally:
             return "resting"
         return self.health.get(("mailbox", box), "active")
 
+    def _cap(self, box: MailboxAddress, quota: int) -> int:
+        return min(self.caps.get(box, 0 if self.client_of[box] in self.warming else quota), quota)
+
     def close_day(self, day: str, at: datetime) -> None:
         """Take the snapshot of a day's end."""
         states = Counter(self.state_of(box, at) for box in self.quota)
-        caps = tuple(sorted(min(self.caps.get(box, quota), quota) for box, quota in self.quota.items()))
+        caps = tuple(sorted(self._cap(box, quota) for box, quota in self.quota.items()))
         self.evenings.append(Evening(day, states, caps, self._assigned, self._bounced, self._complained))
         self._assigned, self._bounced, self._complained = Counter(), Counter(), Counter()

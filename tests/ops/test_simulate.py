@@ -14,6 +14,8 @@ from ops.simulation.tally import Tally
 from ops.simulation.world_file import WorldFileWrong, read_world
 from schemas.fleet import RouteTripped
 from schemas.ids import ClientId
+from schemas.policy import Policy
+from tests.scenarios.weather import fleet
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 SAMPLE = Path("ops/sample_fleet.toml")
@@ -43,6 +45,12 @@ def test_no_mailbox_sends_more_than_its_quota_on_any_day() -> None:
     _, tally = ran(small(days=3))
     assert max(tally.per_box_day.values()) <= 30
     assert sum(tally.per_box_day.values()) > 24 * 3
+
+
+def test_a_mailbox_whose_warm_up_has_not_begun_has_no_cap_yet() -> None:
+    _, tally = ran(Scenario(fleet(100, 2, policy=Policy("p")), MONDAY, 1))
+    assert sum(tally.evenings[0].assigned.values()) == 50, "the canary alone"
+    assert set(tally.evenings[0].caps) == {0, 5}
 
 
 def test_every_send_that_upstream_asked_for_ends_or_waits() -> None:
