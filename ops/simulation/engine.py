@@ -156,6 +156,8 @@ class Simulation:
 
     def _follow(self, made: Fact) -> None:
         match made:
+            case SignCounted() | SendQueued() | SendWaits() | ListSignCounted():
+                pass
             case SendAssigned():
                 self._carry(made)
             case SendEnded(ref):
@@ -164,8 +166,6 @@ class Simulation:
                 self._end(ref, "expired")
             case SendRequeued(ref):
                 self._count(ref.client, "deferred")
-            case SendWaits() | SendQueued() | SignCounted() | ListSignCounted():
-                pass
             case SendGivenUp(ref):
                 self._count(ref.client, "given up")
             case _:

@@ -12,13 +12,22 @@ from schemas.health import (
     ListChanged,
     ReserveChanged,
     RestBegan,
+    SignCounted,
     WarmUpStepped,
 )
 from schemas.ids import ClientId, MailboxAddress
 from schemas.policy import PolicyApplied
 from schemas.registry import Fact
 from schemas.reports import SendComplained
-from schemas.sending import AttemptAccepted, AttemptRefused, SendAssigned, SendBounced
+from schemas.sending import (
+    AttemptAccepted,
+    AttemptRefused,
+    SendAssigned,
+    SendBounced,
+    SendDelivered,
+    SendEnded,
+    SendQueued,
+)
 from streams.fleet.state import FleetState
 
 STATES = ("active", "watched", "probation", "unhealthy", "resting", "reserve")
@@ -60,6 +69,8 @@ class Tally:
     def saw(self, _state: FleetState, _at: datetime, fact: Fact) -> None:
         """Take a decision."""
         match fact:
+            case SignCounted() | SendQueued() | SendEnded():  # the most there are
+                pass
             case SendAssigned():
                 self._assigned[fact.ref.client] += 1
             case MailboxDeclared():
@@ -87,6 +98,8 @@ class Tally:
     def heard(self, at: datetime, fact: Fact) -> None:
         """Take what the mail world said."""
         match fact:
+            case SendDelivered():  # the most there are
+                pass
             case AttemptAccepted():
                 self.per_box_day[fact.mailbox, f"{at:%Y-%m-%d}"] += 1
             case AttemptRefused() if fact.verdict.action == "suppress":

@@ -19,9 +19,11 @@ from schemas.health import (
     ReserveState,
     Scope,
     Severity,
+    SignCounted,
 )
 from schemas.registry import Fact
 from schemas.reputation import Feed, ReputationChanged
+from schemas.sending import SendAssigned, SendEnded, SendQueued
 from streams.fleet.routes import is_provider
 from streams.fleet.state import FleetState
 
@@ -45,6 +47,8 @@ def alerts(state: FleetState, facts: Iterable[Fact]) -> list[Fact]:
     found: list[Fact] = []
     for fact in facts:
         match fact:
+            case SignCounted() | SendAssigned() | SendEnded() | SendQueued():  # the most there are
+                pass
             case HealthChanged():
                 found += _of_sender(fact)
             case CapacityPlanned():
