@@ -26,7 +26,7 @@ def sentence(fact: Fact) -> str:
         case ListChanged():
             return f"list {fact.list_id} of {fact.client}: {fact.was} → {fact.now}: {held(fact.evidence)}"
         case RestBegan():
-            return f"{fact.scope} {fact.name} rests until {fact.until:%Y-%m-%d %H:%M}: {held(fact.evidence)}"
+            return f"{fact.scope} {fact.name} rests until {fact.until:%Y-%m-%d %H:%M}: {_stays(fact.evidence)}"
         case ReserveChanged():
             word = "goes into the reserve" if fact.now == "reserve" else "joins from the reserve"
             return f"mailbox {fact.mailbox} {word}: {held(fact.evidence)}"
@@ -55,11 +55,18 @@ def sentence(fact: Fact) -> str:
             return TYPE_OF[type(fact)].replace(".", " ").replace("_", " ")
 
 
+def _stays(why: Evidence) -> str:
+    said = f"; {why.said}" if why.said else ""
+    return (
+        f"{why.rule}; {why.numerator:,.0f} mails a day can be sent without it, the floor is {why.threshold:,.0f}{said}"
+    )
+
+
 def held(evidence: Evidence) -> str:
     """Return the evidence: what was held against which threshold."""
     said = f" ({evidence.said})" if evidence.said else ""
     if not evidence.denominator:
-        counted = f" {evidence.numerator:g} of {evidence.threshold:g}" if evidence.threshold else ""
+        counted = f": {evidence.numerator:g} against {evidence.threshold:g}" if evidence.threshold else ""
         return f"{evidence.rule}{counted}{_in(evidence)}{said}"
     share = evidence.numerator / evidence.denominator
     return (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import orjson
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -20,6 +21,8 @@ from ops.simulation.world_file import read_world
 out = Console()
 errors = Console(stderr=True)
 MOST_ROWS = 30
+SHORT = {"probation": "proba-\ntion", "unhealthy": "un-\nhealthy", "resting": "rest-\ning", "reserve": "re-\nserve"}
+"""The states' names in two lines: a table of 80 columns holds all of them."""
 
 
 @click.command()
@@ -64,7 +67,7 @@ def simulate(
         write_report(html, simulation, tally, f"{fleet.name}: {days} days from {first:%Y-%m-%d}, seed {seed}")
         errors.print(f"the report stands in {html}", highlight=False)
     if not as_json:
-        out.print(_table(tally.evenings))
+        out.print(days_table(tally.evenings))
 
 
 def _run(simulation: Simulation, tally: Tally, days: int, *, as_json: bool) -> None:
@@ -95,19 +98,23 @@ def _row(evening: Evening) -> dict[str, object]:
     }
 
 
-def _table(evenings: list[Evening]) -> Table:
-    table = Table(title="Simulated days")
-    table.add_column("day")
+def days_table(evenings: list[Evening]) -> Table:
+    """Return the table of days, at most about MOST_ROWS of them."""
+    first, last = evenings[0].day, evenings[-1].day
+    table = Table(title=f"Simulated days, {first} to {last}", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     seen = [state for state in STATES if any(evening.states[state] for evening in evenings)]
-    for column in ("mails", "median cap", "bounces", "complaints", *seen, "worst client, 7 days"):
-        table.add_column(column, justify="right")
+    table.add_column("day", no_wrap=True)
+    counts = ("mails", "median\ncap", "hard\nbounces", "com-\nplaints")
+    for column in (*counts, *(SHORT.get(state, state) for state in seen), "worst\nclient"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.caption = "worst client: hard bounces of 7 days"
     step = max(1, -(-len(evenings) // MOST_ROWS))
     for number, evening in enumerate(evenings):
         if number % step and number != len(evenings) - 1:
             continue
         worst = max((bounce_rate(evenings, client, number) for client in clients_of(evenings)), default=0.0)
         table.add_row(
-            evening.day,
+            evening.day[5:],
             f"{sum(evening.assigned.values()):,}",
             f"{middle(evening):g}",
             f"{sum(evening.bounced.values()):,}",

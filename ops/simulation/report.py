@@ -6,7 +6,6 @@ from pathlib import Path
 from statistics import median
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from ops.sentences import sentence
 from ops.simulation.engine import Simulation
@@ -51,43 +50,61 @@ MOST_SENTENCES = 400
 
 def write_report(path: Path, simulation: Simulation, tally: Tally, title: str) -> None:
     """Write the report; the file stands alone."""
-    figure = _figure(tally.evenings)
-    plots = figure.to_html(full_html=False, include_plotlyjs=True, config={"responsive": True})
     told = [(at, fact) for at, fact in simulation.decided if is_told(fact)]
     count, told = len(told), told[-MOST_SENTENCES:][::-1]
     rows = "".join(f"<tr><td>{at:%Y-%m-%d %H:%M}</td><td>{escape(sentence(fact))}</td></tr>" for at, fact in told)
-    path.write_text(PAGE.format(title=escape(title), plots=plots, rows=rows, count=count), "utf-8")
+    page = PAGE.format(title=escape(title), plots=_plots(tally.evenings), rows=rows, count=count, shown=len(told))
+    path.write_text(page, "utf-8")
 
 
 def is_told(fact: Fact) -> bool:
-    """Whether the table of decisions has it: what changes who sends; a warm-up's steps up are in the plot."""
+    """Whether the table of decisions has it: what changes who sends. A warm-up's steps up and a mailbox's weekly rest
+    are in the plots alone."""
     if isinstance(fact, WarmUpStepped):
         return fact.was > fact.now
+    if isinstance(fact, RestBegan):
+        return fact.scope == "domain"
     return isinstance(fact, TOLD)
 
 
-def _figure(evenings: Sequence[Evening]) -> go.Figure:
-    titles = (
-        "Mails a day, and what the mailboxes may send",
-        "Warm-up: cap of a mailbox (median, 10 and 90 %)",
-        "Mailboxes by state",
-        f"Hard bounces of {WINDOW} days against the thresholds",
-    )
-    figure = make_subplots(rows=4, cols=1, subplot_titles=titles, vertical_spacing=0.07)
-    days = [evening.day for evening in evenings]
-    _volume(figure, days, evenings)
+def _plots(evenings: Sequence[Evening]) -> str:
+    """Return the four plots under their headings, the first with the library in it."""
+    found: list[str] = []
+    for title, draw in (
+        ("Mails a day, and what the mailboxes may send", _volume),
+        ("Warm-up: cap of a mailbox (median, 10 and 90 %)", _caps),
+        ("Mailboxes by state", _states),
+        (f"Hard bounces of {WINDOW} days against the thresholds, in %", _bounces),
+    ):
+        figure = go.Figure()
+        draw(figure, [evening.day for evening in evenings], evenings)
+        figure.update_yaxes(rangemode="tozero")
+        figure.update_layout(
+            height=360,
+            barmode="stack",
+            template="plotly_white",
+            margin={"l": 50, "r": 20, "t": 10, "b": 10},
+            legend={"orientation": "h", "y": -0.15},
+            showlegend=True,
+        )
+        config = {"responsive": True, "displayModeBar": False}
+        plot = figure.to_html(full_html=False, include_plotlyjs=not found, config=config)
+        found.append(f"<h2>{escape(title)}</h2>{plot}")
+    return "".join(found)
+
+
+def _caps(figure: go.Figure, days: list[str], evenings: Sequence[Evening]) -> None:
     for share, name in ((0.9, "90 %"), (0.5, "median"), (0.1, "10 %")):
         caps = [e.caps[int(share * (len(e.caps) - 1))] if e.caps else 0 for e in evenings]
-        figure.add_scatter(x=days, y=caps, name=f"cap {name}", row=2, col=1)
+        figure.add_scatter(x=days, y=caps, name=name)
+
+
+def _states(figure: go.Figure, days: list[str], evenings: Sequence[Evening]) -> None:
     for state in STATES:
         counts = [evening.states[state] for evening in evenings]
         if any(counts):
             line = {"color": COLOURS[state], "width": 0}
-            figure.add_scatter(x=days, y=counts, name=state, stackgroup="states", line=line, row=3, col=1)
-    _bounces(figure, days, evenings)
-    figure.update_yaxes(rangemode="tozero")
-    figure.update_layout(height=1500, barmode="stack", template="plotly_white", margin={"l": 50, "r": 20, "t": 40})
-    return figure
+            figure.add_scatter(x=days, y=counts, name=state, stackgroup="states", line=line)
 
 
 def clients_of(evenings: Sequence[Evening]) -> list[ClientId]:
@@ -97,17 +114,17 @@ def clients_of(evenings: Sequence[Evening]) -> list[ClientId]:
 
 def _volume(figure: go.Figure, days: list[str], evenings: Sequence[Evening]) -> None:
     for client in clients_of(evenings):
-        figure.add_bar(x=days, y=[e.assigned[client] for e in evenings], name=client, row=1, col=1)
-    figure.add_scatter(x=days, y=[sum(e.caps) for e in evenings], name="caps together", row=1, col=1)
+        figure.add_bar(x=days, y=[e.assigned[client] for e in evenings], name=client)
+    figure.add_scatter(x=days, y=[sum(e.caps) for e in evenings], name="what all caps allow")
 
 
 def _bounces(figure: go.Figure, days: list[str], evenings: Sequence[Evening]) -> None:
     for client in clients_of(evenings):
         rates = [100 * bounce_rate(evenings, client, n) for n in range(len(evenings))]
-        figure.add_scatter(x=days, y=rates, name=f"{client} bounces %", row=4, col=1)
+        figure.add_scatter(x=days, y=rates, name=client)
     health = Health()
     for limit, word in ((health.bounce_rate_watch, "watched"), (health.bounce_rate_domain, "out")):
-        figure.add_hline(y=100 * limit, line_dash="dot", annotation_text=word, row=4, col=1)
+        figure.add_hline(y=100 * limit, line_dash="dot", annotation_text=word)
 
 
 def bounce_rate(evenings: Sequence[Evening], client: ClientId, last: int) -> float:
@@ -135,7 +152,8 @@ td:first-child {{ white-space: nowrap; color: #555 }}
 <p>The same rules that lead the fleet, on a simulated clock against a modelled mail world. A model shows the rules at
 work; it foretells nothing.</p>
 {plots}
-<h2>What was decided ({count}; the newest first)</h2>
+<h2>What was decided</h2>
+<p>{count} decisions changed who sends; the newest {shown}, newest first.</p>
 <table>{rows}</table>
 </body></html>
 """

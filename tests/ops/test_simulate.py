@@ -1,16 +1,19 @@
 """The simulation drives the same rules as the fleet stage: it repeats itself, keeps quotas, and shows what it did."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 
 import orjson
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
-from ops.commands.simulate import simulate
+from ops.commands.simulate import days_table, simulate
 from ops.simulation.engine import Scenario, Simulation, Wish, declared_fleet
 from ops.simulation.mail_world import Outage
-from ops.simulation.tally import Tally
+from ops.simulation.tally import STATES, Evening, Tally
 from ops.simulation.world_file import WorldFileWrong, read_world
 from schemas.fleet import RouteTripped
 from schemas.ids import ClientId
@@ -93,6 +96,17 @@ def test_the_command_shows_days_and_writes_a_report_that_stands_alone(tmp_path: 
     page = report.read_text("utf-8")
     assert "Mailboxes by state" in page
     assert "<script src=" not in page
+
+
+def test_eighty_columns_show_every_number_of_a_large_fleet() -> None:
+    states = Counter(dict.fromkeys(STATES, 12_000))
+    many = Counter({ClientId("acme"): 120_000})
+    evening = Evening("2026-12-31", states, (5, 30, 30), many, Counter({ClientId("acme"): 6_000}), many)
+    page = Console(width=80, record=True, file=StringIO())
+    page.print(days_table([evening]))
+    shown = page.export_text()
+    assert shown.count("12,000") == len(STATES)
+    assert "…" not in shown
 
 
 def test_a_wrong_world_file_is_told_with_its_place(tmp_path: Path) -> None:
