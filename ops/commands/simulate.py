@@ -21,7 +21,13 @@ from ops.simulation.world_file import read_world
 out = Console()
 errors = Console(stderr=True)
 MOST_ROWS = 30
-SHORT = {"probation": "proba-\ntion", "unhealthy": "un-\nhealthy", "resting": "rest-\ning", "reserve": "re-\nserve"}
+SHORT = {
+    "watched": "watch-\ned",
+    "probation": "proba-\ntion",
+    "unhealthy": "un-\nhealthy",
+    "resting": "rest-\ning",
+    "reserve": "re-\nserve",
+}
 """The states' names in two lines: a table of 80 columns holds all of them."""
 
 
@@ -101,13 +107,13 @@ def _row(evening: Evening) -> dict[str, object]:
 def days_table(evenings: list[Evening]) -> Table:
     """Return the table of days, at most about MOST_ROWS of them."""
     first, last = evenings[0].day, evenings[-1].day
-    table = Table(title=f"Simulated days, {first} to {last}", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(title=f"Simulated days, {first} to {last}", box=SIMPLE_HEAD, padding=0, show_edge=False)
     seen = [state for state in STATES if any(evening.states[state] for evening in evenings)]
     table.add_column("day", no_wrap=True)
-    counts = ("mails", "median\ncap", "hard\nbounces", "com-\nplaints")
-    for column in (*counts, *(SHORT.get(state, state) for state in seen), "worst\nclient"):
+    counts = ("mails", "cap", "hard\nbounce", "com-\nplaints")
+    for column in (*counts, *(SHORT.get(state, state) for state in seen), "worst"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.caption = "worst client: hard bounces of 7 days"
+    table.caption = "cap: the median mailbox's; worst: the client with most hard bounces in 7 days"
     step = max(1, -(-len(evenings) // MOST_ROWS))
     for number, evening in enumerate(evenings):
         if number % step and number != len(evenings) - 1:

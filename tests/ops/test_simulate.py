@@ -99,13 +99,14 @@ def test_the_command_shows_days_and_writes_a_report_that_stands_alone(tmp_path: 
 
 
 def test_eighty_columns_show_every_number_of_a_large_fleet() -> None:
-    states = Counter(dict.fromkeys(STATES, 12_000))
-    many = Counter({ClientId("acme"): 120_000})
-    evening = Evening("2026-12-31", states, (5, 30, 30), many, Counter({ClientId("acme"): 6_000}), many)
+    states = Counter({**dict.fromkeys(STATES, 1_999), "active": 12_000})
+    mails, bounces, complaints = (Counter({ClientId("acme"): count}) for count in (360_000, 36_000, 3_600))
+    evening = Evening("2026-12-31", states, (5, 30, 30), mails, bounces, complaints)
     page = Console(width=80, record=True, file=StringIO())
     page.print(days_table([evening]))
     shown = page.export_text()
-    assert shown.count("12,000") == len(STATES)
+    assert shown.split("12-31")[1].split()[:4] == ["360,000", "30", "36,000", "3,600"]
+    assert shown.count("1,999") == len(STATES) - 1
     assert "…" not in shown
 
 
