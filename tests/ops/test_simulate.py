@@ -105,7 +105,7 @@ def test_eighty_columns_show_every_number_of_a_large_fleet() -> None:
     page = Console(width=80, record=True, file=StringIO())
     page.print(days_table([evening]))
     shown = page.export_text()
-    assert shown.split("12-31")[1].split()[:4] == ["360,000", "30", "36,000", "3,600"]
+    assert shown.split("\n12-31")[1].split()[:4] == ["360,000", "30", "36,000", "3,600"]
     assert shown.count("1,999") == len(STATES) - 1
     assert "…" not in shown
 
