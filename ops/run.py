@@ -216,7 +216,7 @@ def main() -> int:
         return 2
     try:
         settings = from_environment()
-        set_up(settings.name, settings.log_level, settings.log_format)
+        set_up(settings.name, settings.log_level, settings.log_format, settings.log_folder)
         asyncio.run(_main(run, settings))
     except (SettingMissing, SecretMissing, CannotTell, EyesWrong, TopicsWrong, JournalBroken) as error:
         log.critical("%s", error)

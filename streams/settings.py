@@ -107,6 +107,7 @@ class Settings(msgspec.Struct, frozen=True):
     metrics_port: int = 0  # 0 is none
     log_level: str = "WARNING"
     log_format: Literal["json", "text"] = "json"
+    log_folder: str = ""  # where NAME.log is written beside standard error
     dns: DnsSettings = DnsSettings()
     postmaster: PostmasterSettings = PostmasterSettings()
     door: DoorSettings = DoorSettings()
@@ -273,6 +274,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         metrics_port=int(_number(environ, "METRICS_PORT", "0")),
         log_level=environ.get("LOG_LEVEL", "WARNING").upper(),
         log_format="text" if environ.get("LOG_FORMAT") == "text" else "json",
+        log_folder=environ.get("LOG_FOLDER", ""),
         dns=dns_from(environ),
         postmaster=postmaster_from(environ),
         door=door_from(environ),
