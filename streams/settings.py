@@ -159,6 +159,11 @@ def home_from(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("MAILFLEET_HOME", ".mailfleet/home"))
 
 
+def database_from(environ: Mapping[str, str]) -> str:
+    """Return the URL of Postgres, "" when none is named; for what needs no Kafka."""
+    return environ.get("DATABASE_URL", "")
+
+
 def dns_from(environ: Mapping[str, str]) -> DnsSettings:
     """Return the settings of the DNS checks, which need no Kafka."""
     return DnsSettings(
@@ -267,7 +272,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         prefix=environ.get("MAILFLEET_PREFIX", ""),
         home=home,
         name=environ.get("MAILFLEET_NAME", "worker-1"),
-        database_url=environ.get("DATABASE_URL", ""),
+        database_url=database_from(environ),
         session_timeout_s=_number(environ, "MAILFLEET_SESSION_TIMEOUT_S", "6"),
         key_file=Path(environ.get("MAILFLEET_KEY_FILE", str(home / "secrets" / "fleet.key"))),
         metrics_host=environ.get("METRICS_HOST", "127.0.0.1"),
