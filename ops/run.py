@@ -224,6 +224,9 @@ def main() -> int:
     except PageCannotListen as error:
         log.critical("%s", error)
         return 1  # who holds its port may go
+    except Exception:
+        log.critical("ended by an error that is not known; the supervisor starts it anew", exc_info=True)
+        return 1
     return 0
 
 

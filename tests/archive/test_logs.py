@@ -75,8 +75,9 @@ def test_a_long_line_is_still_json_in_the_archive_and_names_no_address(tmp_path:
     }
 
 
-def _run(role: str, folder: Path, name: str) -> subprocess.CompletedProcess[str]:
+def _run(role: str, folder: Path, name: str, **more: str) -> subprocess.CompletedProcess[str]:
     settings = {"KAFKA_BROKERS": "127.0.0.1:9", "LOG_FOLDER": str(folder), "MAILFLEET_NAME": name, "LOG_FORMAT": "text"}
+    settings |= more
     command = [sys.executable, "-m", "ops.run", role]
     return subprocess.run(
         command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=60, check=False
@@ -92,6 +93,13 @@ def test_what_a_process_says_stands_in_the_file_of_its_name_and_is_archived(tmp_
     said = [json.loads(gzip.decompress(store.get(piece.name))) for piece in store.list("logs/archive-1/")]
     assert [line["process"] for line in said] == ["door-1", "door-2"]
     assert all(line["message"].startswith("DOOR_PORT is not set") for line in said)
+
+
+def test_an_error_that_ends_a_process_stands_in_its_log_as_any_other(tmp_path: Path) -> None:
+    ended = _run("door", tmp_path, "door-1", METRICS_PORT="70000")
+    (line,) = (tmp_path / "door-1.log").read_text().splitlines()
+    assert (ended.returncode, json.loads(line)["level"]) == (1, "critical")
+    assert "OverflowError" in json.loads(line)["error"]
 
 
 def test_a_log_folder_that_cannot_be_written_is_told_at_the_start(tmp_path: Path) -> None:
