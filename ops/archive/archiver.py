@@ -298,8 +298,8 @@ def _past(shelf: Shelf, kept: Iterable[tuple[SegmentName, Stored]], latest: date
             try:
                 header = shelf.read(segment)[0]
             except ArchiveBroken as error:
-                log.warning("when its records are due is not known, so it stays until it is as old: %s", error)
-                continue
+                log.warning("it stays, and what is after it, until it is as old as its records may be: %s", error)
+                return
             if header.to_ms >= latest.timestamp() * 1000:
                 return
         yield segment
