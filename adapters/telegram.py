@@ -96,6 +96,13 @@ class Telegram:
             raise _kind(error) from error
         return [_heard(update) for update in updates]
 
+    async def confirm(self, update: int) -> None:
+        """Let Telegram forget this update and those before it. Raises TelegramAway, TelegramRefused."""
+        try:
+            await self._bot.get_updates(offset=update + 1, limit=1, timeout=0)
+        except TelegramError as error:
+            raise _kind(error) from error
+
     async def answer(self, query: str, text: str) -> None:
         """Show a short answer to a pressed button. Raises TelegramAway; an old query is no error."""
         try:

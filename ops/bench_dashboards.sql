@@ -122,6 +122,11 @@ insert into gates (client, domain, route, check_name, closed_at, opened_at, rule
 insert into costs (client, item, monthly_usd, source, priced_on, active, changed_at)
     select distinct client, item, 12.5, 'a price list', current_date, true, now()
     from box cross join unnest(array['domains', 'servers']) item;
+insert into price_changes (client, kind, name, from_day, monthly_usd, per_thousand_usd)
+    select client, 'item', item, current_date - ago, 12.5 + ago, 0
+    from costs cross join unnest(array[0, 20, 40]) ago
+    union all
+    select client, 'route', route, current_date - 60, monthly_usd, per_thousand_usd from routes;
 
 insert into rests (client, scope, name, from_at, until, rule, policy, window_text, numerator, threshold, said, partition,
     seq, n)

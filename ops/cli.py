@@ -66,7 +66,12 @@ def cli() -> None:
     secret), DNS_RDAP_URL (or "off"); POSTMASTER_CREDENTIALS (a secret: Google is asked for spam rates); for the door
     DOOR_HOST, DOOR_PORT and more (`mailfleet door --help`); to pass letters on FORWARD_SMTP (host:port), FORWARD_FROM,
     FORWARD_SECRET, FORWARD_USER, FORWARD_TLS, FORWARD_CA; for the archive ARCHIVE_URL and more (`mailfleet archive
-    --help`). Without KAFKA_BROKERS, commands speak to the fleet that `mailfleet up` runs in this folder.
+    --help`); for the bot TELEGRAM_TOKEN (a secret), TELEGRAM_CHAT, TELEGRAM_PEOPLE (52001:lena,...), TELEGRAM_QUIET
+    (22-7), TELEGRAM_ZONE, HEARTBEAT_URL; for the operator's page PAGE_HOST, PAGE_PORT, PAGE_NAMES; for each process
+    MAILFLEET_NAME, MAILFLEET_KEY_FILE, MAILFLEET_SESSION_TIMEOUT_S, METRICS_HOST, METRICS_PORT, LOG_LEVEL, LOG_FORMAT
+    (json or text) and LOG_FOLDER (NAME.log is written there too). A secret is file:NAME, below MAILFLEET_HOME/secrets
+    (.mailfleet/fleet/home with `mailfleet up`), or env:NAME. Without KAFKA_BROKERS, commands speak to the fleet that
+    `mailfleet up` runs in this folder.
 
     Exit codes: 0 all well, 1 what was asked is not so or failed, 2 wrong usage, 78 a setting is missing,
     130 interrupted.

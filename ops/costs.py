@@ -6,6 +6,8 @@ from datetime import date
 from typing import Literal
 
 import msgspec
+import psycopg
+from psycopg.rows import class_row
 
 from schemas.fleet import CostDeclared, MailboxDeclared, RouteDeclared
 from schemas.ids import ClientId, DomainName, RouteId
@@ -58,6 +60,17 @@ class Line(msgspec.Struct, frozen=True):
     units: float
     monthly_usd: float
     source: str
+
+
+class Paid(msgspec.Struct, frozen=True):
+    """What a client paid in a month, at the prices in force in it; the rate is None while nothing is delivered."""
+
+    month: date
+    client: str
+    total_usd: float
+    accepted: int
+    delivered: int
+    usd_per_thousand_delivered: float | None
 
 
 class Fleet:
@@ -128,6 +141,21 @@ def _spread(fleet: Fleet, price: Price) -> list[Line]:
             all_boxes = sum(fleet.by_client[c] for c in clients)
             units = {c: fleet.by_client[c] / all_boxes for c in clients}
     return [Line(c, price.name, n, n * price.usd, f"{price.source}, {price.date}") for c, n in units.items() if n]
+
+
+_PAID = """
+select month, client, total_usd, accepted, delivered, usd_per_thousand_delivered from analyst.monthly_costs
+where client = any(%s) and month > current_date - interval '4 months' order by month desc, client
+"""
+
+
+def paid(database_url: str, clients: Iterable[ClientId]) -> list[Paid]:
+    """Return what these clients paid in this month and the three before, newest first. Raises psycopg.Error."""
+    with (
+        psycopg.connect(database_url, connect_timeout=3, options="-c statement_timeout=10s") as connection,
+        connection.cursor(row_factory=class_row(Paid)) as cursor,
+    ):
+        return cursor.execute(_PAID, (list(clients),)).fetchall()
 
 
 def monthly(lines: Iterable[Line]) -> float:

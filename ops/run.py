@@ -216,7 +216,7 @@ def main() -> int:
         return 2
     try:
         settings = from_environment()
-        set_up(settings.name, settings.log_level, settings.log_format)
+        set_up(settings.name, settings.log_level, settings.log_format, settings.log_folder)
         asyncio.run(_main(run, settings))
     except (SettingMissing, SecretMissing, CannotTell, EyesWrong, TopicsWrong, JournalBroken) as error:
         log.critical("%s", error)
@@ -224,6 +224,9 @@ def main() -> int:
     except PageCannotListen as error:
         log.critical("%s", error)
         return 1  # who holds its port may go
+    except Exception:
+        log.critical("ended by an error that is not known; the supervisor starts it anew", exc_info=True)
+        return 1
     return 0
 
 

@@ -7,8 +7,6 @@ import psycopg
 
 from projections.analysts import clients_with_login, hide, show_own_rows
 
-LOCK = 7_205_001
-
 
 def scripts() -> list[tuple[int, str, str]]:
     """Return (number, name, sql) of every migration, in order."""
@@ -18,8 +16,8 @@ def scripts() -> list[tuple[int, str, str]]:
 
 def migrate(database_url: str) -> list[str]:
     """Apply what is missing; return the names applied. Safe when several start at once."""
-    with psycopg.connect(database_url) as connection:
-        connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
+    with psycopg.connect(database_url) as connection, connection.transaction():
+        lock(connection)
         behind = {number for number, _, _ in scripts()} - _known(connection)
         clients = clients_with_login(connection) if behind else []
         for client in clients:
@@ -30,8 +28,25 @@ def migrate(database_url: str) -> list[str]:
         return applied
 
 
+def lock(connection: psycopg.Connection[Any]) -> None:
+    """Let one migration or rebuild go on at a time, until the end of the transaction that the caller has begun.
+
+    The table of migrations is the lock: an advisory one can be held by whoever may log in.
+    """
+    made = False
+    while not made:
+        try:
+            with connection.transaction():
+                _make_table(connection)
+            made = True
+        except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable, psycopg.errors.DuplicateObject):
+            continue  # another one has made it in this moment
+    connection.execute("lock table public.migrations in exclusive mode")
+
+
 def apply(connection: psycopg.Connection[Any]) -> list[str]:
-    """Apply what is missing, within the transaction; return the names applied. The caller holds LOCK."""
+    """Apply what is missing, within the transaction; return the names applied. The caller holds the lock."""
+    _make_table(connection)
     applied: list[str] = []
     known = _known(connection)
     for number, name, sql in scripts():
@@ -42,12 +57,15 @@ def apply(connection: psycopg.Connection[Any]) -> list[str]:
     return applied
 
 
-def _known(connection: psycopg.Connection[Any]) -> set[int]:
-    """Return the numbers of what was applied."""
+def _make_table(connection: psycopg.Connection[Any]) -> None:
     connection.execute(
         "create table if not exists migrations (number integer primary key, name text not null, "
         "applied_at timestamptz not null default now())"
     )
+
+
+def _known(connection: psycopg.Connection[Any]) -> set[int]:
+    """Return the numbers of what was applied."""
     connection.execute("comment on table migrations is 'Schema changes that were applied'")
     connection.execute("comment on column migrations.number is 'Number of the SQL file'")
     connection.execute("comment on column migrations.name is 'Name of the SQL file'")

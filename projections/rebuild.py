@@ -15,7 +15,7 @@ from aiokafka import TopicPartition
 from psycopg import sql
 
 from projections.analysts import clients_with_login, show_own_rows
-from projections.migrate import LOCK, apply, scripts
+from projections.migrate import apply, lock, scripts
 from projections.projector import Projector, Source
 
 FRESH = {"public": "rebuild", "analyst": "rebuild_analyst"}
@@ -54,8 +54,8 @@ def prepare(database_url: str, *, anew: bool = False) -> bool:
 
     The migrations name `public` and `analyst`: within one transaction those are out of the way. Raises CannotRebuild.
     """
-    with psycopg.connect(database_url) as connection:
-        connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
+    with psycopg.connect(database_url) as connection, connection.transaction():
+        lock(connection)
         if anew:
             _drop(connection, FRESH.values())
         if _exists(connection, FRESH["public"]):

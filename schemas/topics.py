@@ -76,6 +76,7 @@ SEND_REQUESTS = Topic(
     readers=("intake", "hands", "operators"),
     broker_time=True,
     archive="sealed",
+    segment_ms=DAY_MS,  # Kafka deletes whole segments: with its usual week a body would stay 21 days
 )
 DELIVERY_INPUTS = Topic(
     "delivery-inputs",

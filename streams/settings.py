@@ -107,6 +107,7 @@ class Settings(msgspec.Struct, frozen=True):
     metrics_port: int = 0  # 0 is none
     log_level: str = "WARNING"
     log_format: Literal["json", "text"] = "json"
+    log_folder: str = ""  # where NAME.log is written beside standard error
     dns: DnsSettings = DnsSettings()
     postmaster: PostmasterSettings = PostmasterSettings()
     door: DoorSettings = DoorSettings()
@@ -156,6 +157,11 @@ def _number(environ: Mapping[str, str], name: str, default: str) -> float:
 def home_from(environ: Mapping[str, str]) -> Path:
     """Return where secrets and local state stand."""
     return Path(environ.get("MAILFLEET_HOME", ".mailfleet/home"))
+
+
+def database_from(environ: Mapping[str, str]) -> str:
+    """Return the URL of Postgres, "" when none is named; for what needs no Kafka."""
+    return environ.get("DATABASE_URL", "")
 
 
 def dns_from(environ: Mapping[str, str]) -> DnsSettings:
@@ -266,13 +272,14 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         prefix=environ.get("MAILFLEET_PREFIX", ""),
         home=home,
         name=environ.get("MAILFLEET_NAME", "worker-1"),
-        database_url=environ.get("DATABASE_URL", ""),
+        database_url=database_from(environ),
         session_timeout_s=_number(environ, "MAILFLEET_SESSION_TIMEOUT_S", "6"),
         key_file=Path(environ.get("MAILFLEET_KEY_FILE", str(home / "secrets" / "fleet.key"))),
         metrics_host=environ.get("METRICS_HOST", "127.0.0.1"),
         metrics_port=int(_number(environ, "METRICS_PORT", "0")),
         log_level=environ.get("LOG_LEVEL", "WARNING").upper(),
         log_format="text" if environ.get("LOG_FORMAT") == "text" else "json",
+        log_folder=environ.get("LOG_FOLDER", ""),
         dns=dns_from(environ),
         postmaster=postmaster_from(environ),
         door=door_from(environ),

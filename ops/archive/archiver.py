@@ -7,7 +7,8 @@ is written once, under a name that says its offsets; a killed archiver leaves ei
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,8 +16,17 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from adapters.objects import StoreFailed
-from ops.archive.segments import Header, Kept, SegmentName, chained, encode, line_of, segment_name
+from adapters.objects import Stored, StoreFailed
+from ops.archive.segments import (
+    ArchiveBroken,
+    Header,
+    Kept,
+    SegmentName,
+    chained,
+    encode,
+    line_of,
+    segment_name,
+)
 from ops.archive.shelf import MANIFEST_SEGMENTS, Generation, Partition, Shelf
 from schemas.entry import JournalBroken
 from schemas.metrics import ARCHIVE_LOST, ARCHIVE_OLDEST, ARCHIVE_WAITS, ARCHIVED
@@ -29,6 +39,8 @@ MOST_BYTES = 4_000_000
 WRITES_AT_ONCE = 8
 RETRY_S = 5.0
 PRUNE_EVERY_S = 3600.0
+SEALED_SPAN_MS = 3_600_000
+"""A sealed segment holds records of one hour at most: it is deleted as a whole, when the last of them is due."""
 
 
 @dataclass
@@ -56,6 +68,10 @@ class _Hand:
         self.size += len(line)
         self.last = record.offset
         self.times = min(self.times[0], record.at_ms), max(self.times[1], record.at_ms)
+
+    def spans_enough(self, at_ms: int) -> bool:
+        """Whether a record of this time belongs into another segment."""
+        return self.sealed and bool(self.lines) and abs(at_ms - self.times[0]) > SEALED_SPAN_MS
 
     def is_due(self, most_records: int, patience_s: float) -> bool:
         full = len(self.lines) >= most_records or self.size >= MOST_BYTES
@@ -124,8 +140,11 @@ class Archiver:
             for place, messages in (
                 await consumer.getmany(timeout_ms=200, max_records=min(2000, self._most_records))
             ).items():
+                hand = self._hands[place]
                 for message in messages:
-                    self._hands[place].take(kept_of(message))
+                    if hand.spans_enough(message.timestamp):
+                        await self._write([hand])
+                    hand.take(kept_of(message))
                 count += len(messages)
             await self._write(hand for hand in self._hands.values() if hand.is_due(self._most_records, patience_s))
             if ends is not None and all([await consumer.position(place) >= end for place, end in ends.items()]):
@@ -244,22 +263,46 @@ class Archiver:
         if time.monotonic() - self._pruned_at >= PRUNE_EVERY_S:
             self._pruned_at = time.monotonic()
             deleted = await asyncio.to_thread(prune, self._shelf, self._topics, datetime.now(UTC))
+            for hand in self._hands.values():
+                for name in deleted & hand.kept.segments.keys():
+                    del hand.kept.segments[name]
             if deleted:
-                log.info("%d sealed segments were past their time and are deleted", deleted)
+                log.info("%d sealed segments were past their time and are deleted", len(deleted))
 
 
-def prune(shelf: Shelf, topics: Mapping[str, Topic], now: datetime) -> int:
-    """Delete sealed segments that were written longer ago than their topic's retention; return how many."""
-    deleted = 0
+def prune(shelf: Shelf, topics: Mapping[str, Topic], now: datetime) -> set[SegmentName]:
+    """Delete sealed segments whose records are all older than their topic's retention; return which.
+
+    The records' own time counts, not when they were archived. Raises StoreFailed.
+    """
+    deleted: set[SegmentName] = set()
     for name, topic in topics.items():
         if topic.archive != "sealed" or topic.retention_ms is None:
             continue
         latest = now - timedelta(milliseconds=topic.retention_ms)
-        for stored in list(shelf.store.list(f"{name}/")):
-            if segment_name(stored.name) is not None and stored.modified < latest:
-                shelf.store.delete(stored.name)
-                deleted += 1
+        partitions = defaultdict(list)
+        for stored in shelf.store.list(f"{name}/"):
+            if segment := segment_name(stored.name):
+                partitions[segment.topic_id, segment.partition].append((segment, stored))
+        for kept in partitions.values():
+            for segment in _past(shelf, kept, latest):
+                shelf.store.delete(str(segment))
+                deleted.add(segment)
     return deleted
+
+
+def _past(shelf: Shelf, kept: Iterable[tuple[SegmentName, Stored]], latest: datetime) -> Iterator[SegmentName]:
+    """Yield a partition's segments, oldest first, until one has a record that is not past its time."""
+    for segment, stored in kept:
+        if stored.modified >= latest:
+            try:
+                header = shelf.read(segment)[0]
+            except ArchiveBroken as error:
+                log.warning("it stays, and what is after it, until it is as old as its records may be: %s", error)
+                return
+            if header.to_ms >= latest.timestamp() * 1000:
+                return
+        yield segment
 
 
 def kept_of(message: Any) -> Kept:

@@ -1,6 +1,8 @@
 """Logs of the processes into the archive: whole JSON lines without addresses, in pieces named by their octets.
 
 logs/MACHINE/FILE/BEGUN/FROM-TO.jsonl.gz       BEGUN: of the file's first line, another one after a rotation
+
+A file that its process moved aside (FILE.old.log) goes on where FILE.log was: it begins with the same line.
 """
 
 import gzip
@@ -8,7 +10,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -25,7 +27,8 @@ def ship(store: ObjectStore, folder: Path, machine: str) -> int:
 
     Raises StoreFailed, OSError.
     """
-    return sum(_ship_file(store, path, f"logs/{machine}/{path.stem}") for path in sorted(folder.glob("*.log")))
+    places = [(path, f"logs/{machine}/{path.stem.removesuffix('.old')}") for path in sorted(folder.glob("*.log"))]
+    return sum(_ship_file(store, path, place) for path, place in places)
 
 
 def _ship_file(store: ObjectStore, path: Path, place: str) -> int:
@@ -62,5 +65,17 @@ def _clean(lines: bytes) -> bytes:
         except orjson.JSONDecodeError:
             continue
         if isinstance(found, dict):
-            kept.append(without_addresses(line.decode("utf-8", "replace")))
-    return "".join(f"{line}\n" for line in kept).encode()
+            kept.append(orjson.dumps(_cleaned(found)) + b"\n")
+    return b"".join(kept)
+
+
+def _cleaned(value: Any) -> Any:
+    """Return the value without addresses, in texts, names and however deep."""
+    match value:
+        case str():
+            return "\n".join(map(without_addresses, value.split("\n")))
+        case dict():
+            return {_cleaned(name): _cleaned(inner) for name, inner in value.items()}
+        case list():
+            return [_cleaned(inner) for inner in value]
+    return value

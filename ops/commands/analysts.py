@@ -15,6 +15,7 @@ from ops.commands.settings import settings
 from ops.metabase.api import Metabase
 from ops.metabase.files import read_dashboards, read_filters, read_keys
 from ops.metabase.provision import Connection, Wanted, provision
+from ops.metabase.rights import OPEN
 from ops.site import keep
 from projections.analysts import make_login, role_of
 
@@ -65,7 +66,8 @@ def metabase(
     """Put the connection, the keys and the dashboards of ops/metabase/ into a Metabase; again: only what changed.
 
     Make the login first (`mailfleet analyst-role`). What people changed in these dashboards is changed back; their
-    own stay as they are.
+    own stay as they are. With --client a group "mailfleet CLIENT" may read the dashboards, and Metabase's group All
+    Users, to which everybody belongs, may not: put the client's people into it. What else is open to all is said.
     """
     if bool(api_key) == bool(user and password):
         raise click.UsageError("sign in with --api-key, or with --user and --password")
@@ -86,6 +88,14 @@ def metabase(
         sys.stdout.write(orjson.dumps(told).decode() + "\n")
     else:
         out.print(_counts(told))
+        for what in (what for what, how in told.items() if how == OPEN):
+            errors.print(
+                f"{what}: everybody who may log in to this Metabase sees it, clients' people too. Take it away under "
+                "Admin settings, Permissions, and give it to a group of your own people.",
+                style="yellow",
+                highlight=False,
+                markup=False,
+            )
 
 
 def _connection(url: str, client: str, role: str, password: str) -> Connection:
@@ -98,6 +108,7 @@ def _connection(url: str, client: str, role: str, password: str) -> Connection:
         user=role,
         password=password,
         schema=role,
+        closed=bool(client),
         ssl=where.get("sslmode", "prefer") in ("require", "verify-ca", "verify-full"),
     )
 

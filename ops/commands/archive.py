@@ -31,7 +31,9 @@ def archive() -> None:
 
     ARCHIVE_URL says where it is (s3://BUCKET/PREFIX, or file:///FOLDER), ARCHIVE_ENDPOINT_URL and ARCHIVE_REGION the
     store that is not Amazon's, ARCHIVE_SECRET the secret with KEY_ID:SECRET (file:archive.keys), ARCHIVE_KEY the
-    secret that seals bodies and addresses (file:archive.key). `python -m ops.run archive` is the process.
+    secret that seals bodies and addresses (file:archive.key), ARCHIVE_SEGMENT_S how long a record waits for others,
+    ARCHIVE_LOGS a folder whose *.log go there too. `mailfleet up` runs the archiver; alone it is
+    `python -m ops.run archive`.
     """
 
 

@@ -33,7 +33,8 @@ def door(host: str, port: int, base: str, as_json: bool) -> None:
 
     A reverse proxy with TLS belongs before it. DOOR_PATH names the secret with the first part of the webhooks' path
     (made by --urls when it is a file and missing), DOOR_MAILGUN_KEYS the secrets with Mailgun's webhook signing keys
-    (file:NAME, or DOMAIN=file:NAME), DOOR_SNS_TOPICS the ARNs of your SNS topics.
+    (file:NAME, or DOMAIN=file:NAME), DOOR_SNS_TOPICS the ARNs of your SNS topics. DOOR_CONNECTIONS, DOOR_HEAD_S
+    and DOOR_BODY_S bound what clients may take, DOOR_POLL_MAILGUN_S says how often Mailgun's logs are read.
 
     Example: mailfleet door --urls https://door.agency.example
     """
@@ -43,7 +44,7 @@ def door(host: str, port: int, base: str, as_json: bool) -> None:
     found = {"DOOR_HOST": host or None, "DOOR_PORT": str(port) if port else None}
     settings = from_environment({**environment(), **{name: value for name, value in found.items() if value}})
     check_settings(settings)
-    set_up(settings.name, "INFO", "text")
+    set_up(settings.name, "INFO", "text", settings.log_folder)
     asyncio.run(_run(settings))
     sys.exit(0)
 

@@ -13,6 +13,7 @@ import msgspec
 
 from ops.metabase.api import Metabase, MetabaseRefused
 from ops.metabase.files import Card, Dashboard, Filter, Keys
+from ops.metabase.rights import OPEN, close_connection, keep_to_group, open_to_all
 
 SYNC_S = 120.0
 JsonObject = dict[str, Any]
@@ -29,6 +30,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     password: str
     schema: str
     ssl: bool = False
+    closed: bool = False  # of one client: not for everybody who may log in to Metabase
 
     @property
     def details(self) -> JsonObject:
@@ -56,15 +58,22 @@ class Wanted(msgspec.Struct, frozen=True):
 def provision(
     metabase: Metabase, wanted: Wanted, connection: Connection, sync_s: float = SYNC_S
 ) -> Iterator[tuple[str, str]]:
-    """Yield (what, made | changed | as it was | absent) for each thing, as it is done. Raises MetabaseRefused."""
+    """Yield (what, made | changed | as it was | open to All Users) for each thing, as it is done.
+
+    Raises MetabaseRefused.
+    """
     database, told = _database(metabase, connection)
     yield f"connection {connection.name}", told
+    if connection.closed:
+        yield f"rights connection {connection.name}", close_connection(metabase, database)
     fields = _fields(metabase, database, wanted.keys, sync_s)
     for what, told in _set_keys(metabase, fields, wanted.keys):
         yield what, told
     about = "Dashboards of mailfleet, from its files: what is changed here is changed back by `mailfleet metabase`."
     home = _collection(metabase, connection.name, about, None)
     shelf = _collection(metabase, f"{connection.name}: questions", "What the dashboards ask.", home)
+    if connection.closed:
+        yield from keep_to_group(metabase, connection.name, (home, shelf))
     questions = _Questions(metabase, database, shelf)
     lists: dict[str, int] = {}
     for tag, one in wanted.filters.items():
@@ -78,6 +87,8 @@ def provision(
             ids[card.name], told = questions.put(name, card, wanted.filters)
             yield f"question {name}", told
         yield f"dashboard {dashboard.name}", _dashboard(metabase, dashboard, wanted.filters, lists, ids, home)
+    for what in open_to_all(metabase):
+        yield f"rights of All Users: {what}", OPEN
 
 
 # ── the connection ───────────────────────────────────────────────────────────────────────────────

@@ -217,10 +217,10 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     try:
         settings = from_environment()
+        set_up("mta-log-reader", settings.log_level, settings.log_format, settings.log_folder)
     except SettingMissing as error:
         print(f"mta log reader: {error}", file=sys.stderr)
         return EX_CONFIG
-    set_up("mta-log-reader", settings.log_level, settings.log_format)
     asyncio.run(run(settings, given.file, given.state, once=given.once))
     return 0
 

@@ -6,6 +6,7 @@ the chat (an edit to the same text is answered "not modified" where it stands al
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from streams.settings import Settings
 PROBED = 25
 """Message ids after the last known one in which a message of doubtful fate is looked for."""
 POLL_S = 1.0
+LISTEN_AGAIN_S = 5.0
 HELLO = "mailfleet tells of its alerts here; /status says how it stands"
 LONGEST_WAIT_S = 60.0
 Order = Callable[[str, str], Awaitable[str]]
@@ -80,6 +82,7 @@ class Teller:
         self._writer = self.writer or Writer(self.settings.connection)
         self._read = {ALERTS.name: 0, ALERT_POSTS.name: 0}
         self._heard_up_to = 0
+        self._owed: deque[tuple[int, str]] = deque()  # (chat, answer) to orders that are carried out
         self._answers: set[tuple[int, int]] = set()  # (chat, message) of answers: no alert stands there
         self._not_sent: set[str] = set()  # posts that Telegram put off: they do not stand in the chat
 
@@ -90,7 +93,7 @@ class Teller:
     async def run(self) -> None:
         """Tell and listen until stopped. Raises CannotTell."""
         try:
-            await side_by_side(self._tell_for_ever(), self._listen_for_ever(), self._stopping.wait())
+            await side_by_side(self._tell_for_ever(), self.listen(), self._stopping.wait())
         finally:
             await self._writer.close()
             await self._reader.close()
@@ -224,14 +227,16 @@ class Teller:
 
     # ── listening ────────────────────────────────────────────────────────────────────────────────
 
-    async def _listen_for_ever(self) -> None:
+    async def listen(self) -> None:
+        """Hear and obey for ever. Raises CannotTell."""
         while True:
             try:
+                await self._say_answers()
                 for heard in await self.telegram.hear(self._heard_up_to):
                     await self.obey(heard)
                     self._heard_up_to = max(self._heard_up_to, heard.update_id)
             except (TelegramAway, AppendUncertain, LogUnreachable) as error:
-                wait = max(5.0, getattr(error, "after_s", 0.0))
+                wait = max(LISTEN_AGAIN_S, getattr(error, "after_s", 0.0))
                 log.warning("the teller listens again in %.0f s: %s", wait, error)
                 await asyncio.sleep(wait)
             except TelegramRefused as error:
@@ -246,20 +251,34 @@ class Teller:
                 log.warning("person %d is not in TELEGRAM_PEOPLE and was not answered", heard.person)
             return
         who = f"{name} ({heard.person})"
-        try:
-            await self._answer(heard, who)
-        except TelegramRefused as error:  # a chat that they left, or blocked: the others are told all the same
-            log.warning("%s could not be answered in chat %d: %s", who, heard.chat, error)
-
-    async def _answer(self, heard: Heard, who: str) -> None:
         if heard.button:
-            await self._pressed(heard, who)
+            try:
+                await self._pressed(heard, who)
+            except TelegramRefused as error:  # a person who blocked the bot: the others are told all the same
+                log.warning("%s could not be answered: %s", who, error)
         elif heard.text.startswith("/"):
             command, _, rest = heard.text[1:].partition(" ")
             answer = await self._ordered(command.partition("@")[0], rest.strip(), who)
-            message = await self.telegram.say(heard.chat, answer)
-            self._answers.add((heard.chat, message))
-            self.board.passed(heard.chat, message)
+            self._owed.append((heard.chat, answer))
+            await self._carried_out(heard.update_id)
+            await self._say_answers()
+
+    async def _carried_out(self, update: int) -> None:
+        """Never again this order, whatever becomes of its answer or of this process."""
+        self._heard_up_to = max(self._heard_up_to, update)
+        await self.telegram.confirm(update)
+
+    async def _say_answers(self) -> None:
+        while self._owed:
+            chat, answer = self._owed[0]
+            try:
+                message = await self.telegram.say(chat, answer)
+            except TelegramRefused as error:  # a chat that they left, or blocked
+                log.warning("nobody could be answered in chat %d: %s", chat, error)
+            else:
+                self._answers.add((chat, message))
+                self.board.passed(chat, message)
+            self._owed.popleft()
 
     async def _pressed(self, heard: Heard, who: str) -> None:
         what, _, post = heard.button.partition(":")

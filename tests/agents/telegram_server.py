@@ -37,9 +37,11 @@ class BotServer:
     messages: dict[int, Message] = field(default_factory=dict)
     next_id: int = 100
     updates: list[dict[str, Any]] = field(default_factory=list)
+    last_update: int = 0
     answers: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     away: bool = False
+    hear_only: bool = False  # what the bot says is not taken
     patience_s: int = 0  # the next call is answered 429
     blocked: set[int] = field(default_factory=set)  # chats in which the bot may not write
     moved: dict[int, int] = field(default_factory=dict)  # groups that became supergroups
@@ -56,15 +58,19 @@ class BotServer:
         """A person writes to the chat."""
         message = self._keep(Message(self.next_id, text, by_bot=False))
         said = self._message(message, chat) | {"from": {"id": person, "is_bot": False, "first_name": "P"}}
-        self.updates.append({"update_id": len(self.updates) + 1, "message": said})
+        self._update({"message": said})
         return message.id
 
     def person_presses(self, message: Message, person: int = 7) -> None:
         """A person presses the first button of a message."""
         data = message.buttons["inline_keyboard"][0][0]["callback_data"]
-        pressed = {"id": str(len(self.updates)), "from": {"id": person, "is_bot": False, "first_name": "P"}}
+        pressed = {"id": str(self.last_update), "from": {"id": person, "is_bot": False, "first_name": "P"}}
         pressed |= {"chat_instance": "1", "data": data, "message": self._message(message, CHAT)}
-        self.updates.append({"update_id": len(self.updates) + 1, "callback_query": pressed})
+        self._update({"callback_query": pressed})
+
+    def _update(self, what: dict[str, Any]) -> None:
+        self.last_update += 1
+        self.updates.append({"update_id": self.last_update, **what})
 
     def _keep(self, message: Message) -> Message:
         self.messages[message.id] = message
@@ -88,8 +94,10 @@ class BotServer:
         if method == "getMe":
             return self._yes(BOT)
         if method == "getUpdates":
-            return await self._updates(int(str(values.get("offset", 0))))
+            return await self._updates(int(str(values.get("offset", 0))), float(str(values.get("timeout", 0))))
         self.calls.append(method)
+        if self.hear_only:
+            return web.Response(status=502, text="bad gateway")
         if self.patience_s:
             seconds, self.patience_s = self.patience_s, 0
             why = {"error_code": 429, "description": f"Too Many Requests: retry after {seconds}"}
@@ -135,14 +143,13 @@ class BotServer:
         message.text, message.buttons, message.edits = values["text"], buttons, message.edits + 1
         return self._yes(self._message(message, int(values["chat_id"])))
 
-    async def _updates(self, offset: int) -> web.Response:
-        deadline = asyncio.get_running_loop().time() + 0.3
-        while asyncio.get_running_loop().time() < deadline:
-            due = [update for update in self.updates if update["update_id"] >= offset]
-            if due:
-                return self._yes(due)
+    async def _updates(self, offset: int, timeout_s: float) -> web.Response:
+        """Updates before the offset are confirmed by it and forgotten."""
+        self.updates = [update for update in self.updates if update["update_id"] >= offset]
+        deadline = asyncio.get_running_loop().time() + min(0.3, timeout_s)
+        while not self.updates and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - one list
             await asyncio.sleep(0.02)
-        return self._yes([])
+        return self._yes(self.updates)
 
     @staticmethod
     def _yes(result: Any) -> web.Response:

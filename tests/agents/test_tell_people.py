@@ -1,7 +1,7 @@
 """The Telegram bot over real HTTP: each alert once, whatever dies when; grouped, quiet at night, in order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from schemas.health import AlertRaised, AlertResolved, Severity
 from schemas.ids import ClientId
 from schemas.telling import AlertAcknowledged, AlertPosted
 from schemas.topics import ALERT_POSTS, ALERTS
+from streams.agents import tell_people
 from streams.agents.alert_board import Board, Quiet
 from streams.agents.tell_people import HELLO, Audience, Digest, OrderWrong, Teller, waits
 from streams.log.kafka import Connection
@@ -298,6 +299,11 @@ class MortalTelegram(Telegram):
         self._life.breathes()
         return said
 
+    async def confirm(self, update: int) -> None:
+        self._life.breathes()
+        await super().confirm(update)
+        self._life.breathes()
+
 
 class MortalWriter(MemoryWriter):
     """Dies before or after its n-th append."""
@@ -317,13 +323,13 @@ class Life:
     """So many breaths."""
 
     def __init__(self, breaths: int) -> None:
-        self._left = breaths
+        self.left = breaths
 
     def breathes(self) -> None:
         """One more step, or the last."""
-        if not self._left:
+        if not self.left:
             raise Killed
-        self._left -= 1
+        self.left -= 1
 
 
 @pytest.mark.parametrize("breaths", range(20))
@@ -361,6 +367,114 @@ async def test_an_order_whose_answer_cannot_be_given_is_carried_out_once_and_end
     world.server.blocked.add(private)
     await bot.obey(Heard(1, LENA, private, 1, "/pause anna@acme.test"))
     assert world.ordered == [("anna@acme.test", "lena (7)")]
+
+
+ORDERS = ["anna@acme.test", "bert@acme.test", "carl@acme.test"]
+
+
+async def _listens_until(bot: Teller, over: Callable[[], bool]) -> None:
+    """Let a bot listen until then, or until it dies."""
+    listening = asyncio.create_task(bot.listen())
+    async with asyncio.timeout(20):
+        while not (over() or listening.done()):  # noqa: ASYNC110 - the server's state, not an event of ours
+            await asyncio.sleep(0.01)
+    listening.cancel()
+    with suppress(asyncio.CancelledError, Killed):
+        await listening
+
+
+@pytest.mark.parametrize("breaths", range(13))
+async def test_a_bot_that_is_killed_repeats_no_order_but_the_one_that_was_under_way(world: World, breaths: int) -> None:
+    """One batch of orders; killed before or after any call, in an order, before or after it is noted as heard."""
+    for name in ORDERS:
+        world.server.person_says(f"/pause {name}")
+    life = Life(breaths)
+    dying = world.bot(MortalTelegram(world.server.url, life))
+    under_way: list[str] = []
+
+    async def pause(rest: str, who: str) -> str:
+        under_way[:] = [rest]
+        answer = await world._pause(rest, who)
+        life.breathes()
+        under_way.clear()
+        return answer
+
+    dying.orders = {"pause": pause}
+    await _listens_until(dying, lambda: len(world.ordered) == 3 and not world.server.updates)
+    before = [name for name, _ in world.ordered]
+    await _listens_until(world.bot(), lambda: not world.server.updates)
+    assert list(dict.fromkeys(name for name, _ in world.ordered)) == ORDERS
+    again = [name for name, _ in world.ordered][len(before) :]
+    assert set(again) & set(before) <= set(before[-1:]), "at most the last one"
+    if life.left:
+        assert again == []
+
+
+async def test_an_order_whose_answer_is_put_off_is_carried_out_once_and_answered_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tell_people, "LISTEN_AGAIN_S", 0.02)
+    world.server.person_says("/pause anna@acme.test")
+    world.server.hear_only = True
+    bot = world.bot()
+    listening = asyncio.create_task(bot.listen())
+    async with asyncio.timeout(20):
+        while world.server.calls.count("sendMessage") < 3:  # noqa: ASYNC110 - the server's state
+            await asyncio.sleep(0.01)
+        world.server.hear_only = False
+        world.server.person_says("/pause")
+        while len(world.told) < 2:  # noqa: ASYNC110 - the server's state
+            await asyncio.sleep(0.01)
+    listening.cancel()
+    with suppress(asyncio.CancelledError):
+        await listening
+    assert world.ordered == [("anna@acme.test", "lena (7)")]
+    assert world.told == ["anna@acme.test is paused", "write /pause and a mailbox"]
+
+
+def _quiet_hours(quiet: Quiet, first: datetime, hours: int) -> list[str]:
+    """The hours (UTC) of this time in which it is quiet."""
+    every = (first + timedelta(hours=n) for n in range(hours))
+    return [f"{at:%d.%H}" for at in every if quiet.holds(at)]
+
+
+def test_a_quiet_night_ends_at_its_local_hour_also_when_the_clocks_change() -> None:
+    quiet = Quiet(22, 7, "Europe/Berlin")
+    spring = _quiet_hours(quiet, datetime(2026, 3, 28, 12, tzinfo=UTC), 24)
+    assert (spring[0], spring[-1], len(spring)) == ("28.21", "29.04", 8), "22:00 CET to 07:00 CEST, an hour shorter"
+    autumn = _quiet_hours(quiet, datetime(2026, 10, 24, 12, tzinfo=UTC), 24)
+    assert (autumn[0], autumn[-1], len(autumn)) == ("24.20", "25.05", 10), "22:00 CEST to 07:00 CET, an hour longer"
+
+
+def test_a_quiet_hour_that_the_clocks_leave_out_or_repeat_is_so_too() -> None:
+    quiet = Quiet(2, 3, "Europe/Berlin")
+    assert _quiet_hours(quiet, datetime(2026, 3, 28, 12, tzinfo=UTC), 24) == []
+    assert _quiet_hours(quiet, datetime(2026, 10, 24, 12, tzinfo=UTC), 24) == ["25.00", "25.01"]
+
+
+@pytest.mark.parametrize("day", [datetime(2026, 3, 29, tzinfo=UTC), datetime(2026, 10, 25, tzinfo=UTC)])
+async def test_when_the_clocks_change_what_waited_is_told_and_the_digest_comes_once(
+    world: World, day: datetime
+) -> None:
+    async def text() -> str:
+        return "the digest"
+
+    world.now = day - timedelta(hours=1)
+    world.raises("mailbox_unhealthy/anna")
+    bot = world.bot()
+    bot.digest = Digest(text)
+    bot.audience = Audience(CHAT, {}, Quiet(22, 7, "Europe/Berlin"), gap_s=0)
+    bot.board = Board(bot.audience.quiet)
+    seven, told = None, []
+    for quarter in range(4 * 12):
+        world.now = day + timedelta(minutes=15 * quarter)
+        await tells_all(bot)
+        told.append(len(world.told))
+        if seven is None and world.told:
+            seven = world.now
+    assert seven == day + timedelta(hours=5 if day.month == 3 else 6)
+    assert told[-1] == 2
+    assert world.told[1] == "the digest"
 
 
 async def test_a_pressed_button_notes_who_looks_after_it_and_the_message_says_so(world: World) -> None:

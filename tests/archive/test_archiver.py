@@ -183,8 +183,8 @@ async def test_what_is_private_is_deleted_after_its_time_and_nothing_else(place:
     await place.append(requests, 0, *(b"%d" % n for n in range(6)))
     await place.archiver().run_to_ends()
     shelf, now = place.shelf(), datetime.now(UTC)
-    assert prune(shelf, place.topics, now + timedelta(days=13, hours=23)) == 0
-    assert prune(shelf, place.topics, now + timedelta(days=14, hours=1)) == 2
+    assert prune(shelf, place.topics, now + timedelta(days=13, hours=23)) == set()
+    assert len(prune(shelf, place.topics, now + timedelta(days=14, hours=1))) == 2
     assert place.held(requests, 0) == []
     assert len(place.held(journal, 0)) == 3
     assert await place.problems() == ""
@@ -193,12 +193,55 @@ async def test_what_is_private_is_deleted_after_its_time_and_nothing_else(place:
     assert len([r.value for r in place.held(requests, 0)]) == 7, "Kafka still had them"
 
 
+async def _backlog(place: Ground, *days_ago: float) -> datetime:
+    """Publish a request for each of these days and archive them all now; return now."""
+    now = datetime.now(UTC)
+    async with place.producer() as producer:
+        for ago in days_ago:
+            at = int((now - timedelta(days=ago)).timestamp() * 1000)
+            await producer.send_and_wait(_names(place)[2], b"%.2f" % ago, partition=0, timestamp_ms=at)
+    await place.archiver(most_records=1000).run_to_ends()
+    return now
+
+
+async def test_what_is_private_is_deleted_by_its_own_age_however_late_it_was_archived(place: Ground) -> None:
+    _, _, requests = _names(place)
+    now = await _backlog(place, 6, 5.99, 3, 0)
+    assert prune(place.shelf(), place.topics, now + timedelta(days=7, hours=23)) == set()
+    assert len(prune(place.shelf(), place.topics, now + timedelta(days=8, hours=1))) == 1
+    assert [r.value for r in place.held(requests, 0)] == [b"3.00", b"0.00"], "written as long ago as those before"
+    assert await place.problems() == ""
+    assert len(prune(place.shelf(), place.topics, now + timedelta(days=11, hours=1))) == 1
+    assert [r.value for r in place.held(requests, 0)] == [b"0.00"]
+
+
+async def test_what_is_sealed_with_another_key_is_deleted_when_it_is_as_old_itself(
+    place: Ground,
+) -> None:
+    _, _, requests = _names(place)
+    now = await _backlog(place, 6, 0)
+    other = Shelf(FolderStore(place.folder), bytes(32))
+    assert prune(other, place.topics, now + timedelta(days=8, hours=1)) == set()
+    assert len(place.held(requests, 0)) == 2
+    assert len(prune(other, place.topics, now + timedelta(days=15))) == 2
+
+
+async def test_an_archiver_does_not_look_for_what_it_has_deleted_itself(place: Ground) -> None:
+    """The first of the segments that its next manifest would name is gone by then."""
+    old = int((datetime.now(UTC) - timedelta(days=15)).timestamp() * 1000)
+    async with place.producer() as producer:
+        for n in range(70):
+            await producer.send_and_wait(_names(place)[2], b"%d" % n, partition=0, timestamp_ms=old)
+    assert await place.archiver(most_records=1).run_to_ends() == 70
+    assert await place.problems() == ""
+
+
 async def test_requests_that_are_past_their_time_in_kafka_and_here_are_not_said_to_be_lost(place: Ground) -> None:
     _, _, requests = _names(place)
     lost = ARCHIVE_LOST.labels(requests)._value
     await place.append(requests, 0, *(b"%d" % n for n in range(6)))
     await place.archiver().run_to_ends()
-    assert prune(place.shelf(), place.topics, datetime.now(UTC) + timedelta(days=15)) == 2
+    assert len(prune(place.shelf(), place.topics, datetime.now(UTC) + timedelta(days=15))) == 2
     delete_records(place.connection, {(requests, 0): 6})
     assert await place.problems() == ""
     await place.append(requests, 0, b"6")

@@ -1,17 +1,22 @@
 """The archive's round trip: a fleet at work, its archiver killed again and again; Kafka and Postgres wiped; back."""
 
 import asyncio
+import gzip
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import orjson
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from ops import receiver
 from ops.archive.archiver import Archiver
+from ops.archive.logs import ship
 from ops.archive.restore import NotEmpty, Restored, restore
 from ops.archive.segments import SegmentName, segment_name
 from ops.archive.store import archived_topics, open_shelf
@@ -44,6 +49,9 @@ def _with_archive(site: Site, s3: S3Server) -> None:
         "ARCHIVE_ENDPOINT_URL": s3.url,
         "ARCHIVE_REGION": "us-east-1",
         "ARCHIVE_SEGMENT_S": "1",
+        "ARCHIVE_LOGS": str(site.folder / "written"),
+        "LOG_FOLDER": str(site.folder / "written"),
+        "LOG_LEVEL": "INFO",
     }
     site.stack._environment.update(site.environment)
 
@@ -107,6 +115,12 @@ def _lose_the_end_of(s3: S3Server, topic: str) -> int:
     return lost
 
 
+def _logged(s3: S3Server) -> list[dict[str, str]]:
+    """Return all archived lines of logs."""
+    pieces = [gzip.decompress(body) for key, (body, _) in s3.objects.items() if key.startswith("fleet/logs/")]
+    return [orjson.loads(line) for piece in pieces for line in piece.splitlines()]
+
+
 def _restored(site: Site) -> Restored:
     return asyncio.run(restore(site.settings, open_shelf(site.settings), cut=False))
 
@@ -137,6 +151,12 @@ def test_a_fleet_comes_back_from_its_archive_and_goes_on(
     checked = asyncio.run(_checked(site))
     assert checked.whole, checked.problems
     assert {state.behind for state in checked.topics} == {0}
+    ship(open_shelf(site.settings).store, Path(site.environment["ARCHIVE_LOGS"]), "archive")  # it was killed meanwhile
+    logged = _logged(s3)
+    assert {line["process"] for line in logged} >= {"intake", "delivery", "fleet", "projector"}
+    said = orjson.dumps(logged).decode()
+    assert not re.search(r"[\w.+-]+@[\w-]+\.\w+", said), "no address, also of those who may say much"
+    assert receiver.PASSWORD not in said
     copies = receiver.copies(site.received)
     assert 0 < sum(copies.values()) < story.asked, "the fleet was killed in the middle of its work"
     lost = _lose_the_end_of(s3, site.settings.topic(FLEET_INPUTS))

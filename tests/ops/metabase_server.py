@@ -62,6 +62,16 @@ class FakeMetabase:
     fields: dict[int, Body] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     sessions: set[str] = field(default_factory=set)
+    groups: dict[int, Body] = field(
+        default_factory=lambda: {
+            901: {"id": 901, "name": "All Users", "magic_group_type": "all-internal-users"},
+            902: {"id": 902, "name": "Administrators", "magic_group_type": "admin"},
+        }
+    )
+    rights: dict[str, Body] = field(
+        default_factory=lambda: {"permissions": {"901": {}}, "collection": {"901": {"root": "write"}}}
+    )
+    revision: int = 1
     looks: int = 0
     number: int = 0
     url: str = ""
@@ -103,7 +113,12 @@ class FakeMetabase:
                 pass
         except psycopg.Error as error:
             raise Refused(400, {"message": f"Connection error: {type(error).__name__}", "errors": {}}) from error
-        number = number or self.next()
+        if not number:
+            number = self.next()
+            self.rights["permissions"]["901"][str(number)] = {
+                "view-data": "unrestricted",
+                "create-queries": "query-builder-and-native",
+            }
         self.databases[number] = before | body | {"id": number, "details": details, "tables": before.get("tables", {})}
         self.looks = 0
         return self.shown(self.databases[number])
@@ -150,6 +165,8 @@ class FakeMetabase:
         parent = body.get("parent_id")
         location = "/" if parent is None else f"{self.collections[parent]['location']}{parent}/"
         self.collections[number] = {"id": number, "location": location, "archived": False, **body}
+        for rights in self.rights["collection"].values():  # as its parent has them
+            rights[str(number)] = rights.get(str(parent or "root"), "none")
         return self.collections[number]
 
     def items(self, collection: int, model: str) -> Body:
@@ -207,6 +224,47 @@ class FakeMetabase:
             if (kind, what) != ("variable", "template-tag") or parameters[one["parameter_id"]]["type"] not in fits:
                 raise Refused(400, {"errors": {"parameter_mappings": "invalid"}})
 
+    # ── groups and their rights ──
+
+    def add_group(self, body: Body) -> Body:
+        """POST /api/permissions/group."""
+        only(body, {"name", "is_tenant_group"})
+        number = self.next()
+        self.groups[number] = {"id": number, "magic_group_type": None, **body}
+        self.rights["permissions"][str(number)] = {}
+        self.rights["collection"][str(number)] = {}
+        return self.groups[number]
+
+    def change_rights(self, kind: str, body: Body) -> Body:
+        """PUT of a graph: parts that it has are overwritten, a revision that is not the newest is refused."""
+        only(body, {"revision", "groups", "force", "sandboxes", "impersonations", "namespace"})
+        if body["revision"] != self.revision:
+            raise Refused(409, "Looks like someone else edited the permissions and your data is out of date.")
+        self.revision += 1
+        known = self.databases if kind == "permissions" else self.collections
+        for group, rights in body["groups"].items():
+            for number, right in rights.items():
+                if int(group) not in self.groups or int(number) not in known:
+                    raise Refused(404, "Not found.")
+                held = self.rights[kind][group]
+                if kind == "permissions":
+                    only(right, {"view-data", "create-queries", "download", "data-model", "details"})
+                    held[number] = held.get(number, {}) | right
+                elif right in ("write", "read", "none"):
+                    held[number] = right
+                else:
+                    raise Refused(400, {"errors": {"groups": "invalid"}})
+        return self.graph(kind)
+
+    def graph(self, kind: str) -> Body:
+        """GET of a graph: a group that may ask nothing is not said to."""
+        groups = {group: dict(rights) for group, rights in self.rights[kind].items()}
+        if kind == "permissions":
+            for rights in groups.values():
+                for number, right in rights.items():
+                    rights[number] = {key: value for key, value in right.items() if value != "no"}
+        return {"revision": self.revision, "groups": groups}
+
     # ── the way in ──
 
     def answer(self, method: str, path: str, query: Mapping[str, list[str]], body: Body) -> Any:
@@ -224,6 +282,14 @@ class FakeMetabase:
                 return self.metadata(int(number))
             case "PUT", ["field", number]:
                 return self.change_field(int(number), body)
+            case "GET", ["permissions", "group"]:
+                return list(self.groups.values())
+            case "POST", ["permissions", "group"]:
+                return self.add_group(body)
+            case "GET", ["permissions" | "collection" as kind, "graph"]:
+                return self.graph(kind)
+            case "PUT", ["permissions" | "collection" as kind, "graph"]:
+                return self.change_rights(kind, body)
             case "GET", ["collection"]:
                 return [{"id": "root", "name": "Our analytics"}, *self.collections.values()]
             case "POST", ["collection"]:

@@ -1,6 +1,7 @@
 """The `mailfleet` command as a person meets it: exit codes, sentences instead of tracebacks, secrets of mode 0600."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -40,6 +41,13 @@ def test_help_names_every_command_and_every_exit_code(tmp_path: Path) -> None:
     said = " ".join(done.stdout.split())
     for word in (*cli.commands, "KAFKA_BROKERS", "0 all well, 1 what", "2 wrong usage, 78 a setting is missing"):
         assert word in said
+
+
+def test_help_names_every_setting_that_is_read() -> None:
+    read = re.findall(r'"([A-Z]+_[A-Z_]+)"', Path("streams/settings.py").read_text("utf-8"))
+    helps = [CliRunner().invoke(cli, [*command, "--help"]).output for command in ((), ("door",), ("archive",))]
+    elsewhere = {"TELEGRAM_URL", "POSTMASTER_URL"}  # for tests: where a stand-in is
+    assert {name for name in read if not any(name in said for said in helps)} == elsewhere
 
 
 def test_an_unknown_command_is_wrong_usage(tmp_path: Path) -> None:

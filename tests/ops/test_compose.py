@@ -50,6 +50,20 @@ def test_a_process_gets_settings_that_the_code_reads(role: str) -> None:
     assert all(f'"{name}"' in known for name in service["environment"])
 
 
+def test_the_archive_takes_the_logs_from_where_every_process_writes_them() -> None:
+    where = from_environment(SERVICES["archive"]["environment"]).archive.logs
+    for role in PROCESSES:
+        assert from_environment(SERVICES[role]["environment"]).log_folder == where
+        assert f"logs:{where}" in SERVICES[role]["volumes"]
+
+
+def test_folders_that_volumes_cover_belong_to_the_user_of_the_image() -> None:
+    dockerfile = (ROOT / "ops" / "Dockerfile").read_text("utf-8")
+    (made,) = re.findall(r"install -d -o mailfleet -g mailfleet -m 0700 (.+)", dockerfile)
+    volumes = {volume for role in PROCESSES for volume in SERVICES[role]["volumes"]}
+    assert {volume.split(":")[1] for volume in volumes} == set(made.split())
+
+
 def test_every_process_has_a_name_of_its_own() -> None:
     names = [SERVICES[role]["environment"]["MAILFLEET_NAME"] for role in PROCESSES]
     assert len(set(names)) == len(names)

@@ -1,17 +1,24 @@
 """What a fleet costs: prices as data, spread over clients; the sample stays within what it says."""
 
-from datetime import date
+import json
+from datetime import UTC, date, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
+from click.testing import CliRunner
 
+from ops.commands.cost import cost
 from ops.costs import Alternative, Fleet, Price, all_over, cost_lines, declared_costs, monthly
 from ops.fleet_file import read_fleet, read_prices
+from projections import costs
+from projections.migrate import migrate
+from projections.read_model import Place
 from schemas.fleet import CostDeclared, MailboxDeclared, RouteDeclared
 from schemas.ids import ClientId, MailboxAddress, RouteId
 from schemas.registry import Fact
 
-SAMPLE = Path("ops/sample_fleet.toml")
+SAMPLE = Path("ops/sample_fleet.toml").absolute()
 ACME, BIRCH = ClientId("acme"), ClientId("birch")
 DAY = date(2026, 11, 1)
 
@@ -95,3 +102,55 @@ def test_two_prices_of_one_name_are_one_cost() -> None:
         (ACME, 60.0),
         (BIRCH, 20.0),
     ]
+
+
+def said(monkeypatch: pytest.MonkeyPatch, folder: Path, database_url: str, *options: str) -> str:
+    """Return what the command says of the sample."""
+    monkeypatch.chdir(folder)  # where no fleet runs
+    monkeypatch.delenv("KAFKA_BROKERS", raising=False)
+    done = CliRunner().invoke(cost, [str(SAMPLE), *options], env={"DATABASE_URL": database_url, "COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.mark.parametrize(
+    ("url", "why"), [("", "no Postgres is named"), ("postgresql://x@127.0.0.1:9/none", "Postgres: connection")]
+)
+def test_without_postgres_the_command_says_that_its_figures_are_planned(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, why: str
+) -> None:
+    text = said(monkeypatch, tmp_path, url)
+    assert "USD a thousand planned" in text
+    assert f"what a thousand delivered mails cost is not known: {why}" in text
+    told = json.loads(said(monkeypatch, tmp_path, url, "--json"))
+    assert (told["delivered"], told["delivered_unknown"][: len(why)]) == (None, why)
+    assert told["planned_usd_a_thousand"] > 0
+
+
+def test_with_postgres_the_command_says_what_a_thousand_delivered_mails_cost(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database: str
+) -> None:
+    migrate(database)
+    assert "knows no prices and no mail of these clients yet" in said(monkeypatch, tmp_path, database)
+    client = next(iter(Fleet(read_fleet(SAMPLE), 21).by_client))
+    now = datetime.now(UTC).replace(day=1)
+    with psycopg.connect(database) as connection:
+        for payer in (client, ClientId("other")):
+            place = Place("fleet-journal", 0, 1, 0, now)
+            for statement, values in costs.project(CostDeclared(payer, "server", 30, "s", DAY), place):
+                connection.execute(statement.encode(), values)
+        connection.execute(
+            "insert into daily_mail (day, client, campaign, domain, mailbox, route, receiver, accepted, delivered) "
+            "values (%s, %s, 'c', 'a.test', 'a@a.test', 'own', '', 5000, 4000)",
+            (now.date(), client),
+        )
+    (row,) = json.loads(said(monkeypatch, tmp_path, database, "--json"))["delivered"]
+    assert row == {
+        "month": str(now.date()),
+        "client": client,
+        "total_usd": 30.0,
+        "accepted": 5000,
+        "delivered": 4000,
+        "usd_per_thousand_delivered": 7.5,
+    }
+    assert "USD a thousand delivered" in said(monkeypatch, tmp_path, database)

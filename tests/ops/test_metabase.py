@@ -16,6 +16,7 @@ from ops.cli import cli
 from ops.metabase.api import Metabase, MetabaseRefused
 from ops.metabase.files import Keys, read_dashboards, read_filters, read_keys
 from ops.metabase.provision import Connection, Wanted, provision
+from ops.metabase.rights import OPEN
 from projections.analysts import make_login
 from projections.migrate import migrate
 from tests.ops.metabase_server import EMAIL, KEY, PASSWORD, FakeMetabase, running_metabase
@@ -123,6 +124,61 @@ def test_what_a_person_changed_is_changed_back(fake: FakeMetabase, connection: C
     told, _ = run(fake, connection)
     assert [how for how in told.values() if how != "as it was"] == ["changed"]
     assert fake.cards[number]["display"] != "pie"
+
+
+@pytest.fixture
+def of_acme(connection: Connection, database: str) -> Connection:
+    """A client's own."""
+    with psycopg.connect(database) as admin:
+        role = make_login(admin, "acme", LOGIN_PASSWORD)
+    return msgspec.structs.replace(connection, name="mailfleet acme", user=role, schema=role, closed=True)
+
+
+def seen_by(fake: FakeMetabase, group: str) -> tuple[set[str], set[str]]:
+    """The connections that people of a group may ask, and the collections that they see."""
+    (number,) = (str(one["id"]) for one in fake.groups.values() if one["name"] == group)
+    asks, reads = fake.rights["permissions"][number], fake.rights["collection"][number]
+    return (
+        {
+            one["name"]
+            for id_, one in fake.databases.items()
+            if asks.get(str(id_), {}).get("create-queries", "no") != "no"
+        },
+        {one["name"] for id_, one in fake.collections.items() if reads.get(str(id_), "none") != "none"},
+    )
+
+
+def test_a_clients_connection_and_dashboards_are_its_groups_alone(fake: FakeMetabase, of_acme: Connection) -> None:
+    told, _ = run(fake, of_acme)
+    assert seen_by(fake, "All Users") == (set(), set())
+    assert seen_by(fake, "mailfleet acme") == (set(), {"mailfleet acme", "mailfleet acme: questions"})
+    assert told["group mailfleet acme"] == "made"
+    again, changes = run(fake, of_acme)
+    assert set(again.values()) == {"as it was"}
+    assert changes == 2
+    fake.rights["collection"]["901"][str(min(fake.collections))] = "read"
+    assert [what for what, how in run(fake, of_acme)[0].items() if how == "changed"] == [
+        "rights collections mailfleet acme"
+    ]
+    assert seen_by(fake, "All Users") == (set(), set())
+
+
+def test_what_is_the_agencys_and_open_to_everybody_is_told_once_clients_are_there(
+    fake: FakeMetabase, connection: Connection, of_acme: Connection
+) -> None:
+    assert OPEN not in run(fake, connection)[0].values(), "the agency's people alone"
+    seen = {
+        "rights of All Users: connection mailfleet",
+        "rights of All Users: collection mailfleet",
+        "rights of All Users: collection mailfleet: questions",
+    }
+    for one in (of_acme, connection):
+        assert {what for what, how in run(fake, one)[0].items() if how == OPEN} == seen
+    for rights in fake.rights["permissions"]["901"].values():
+        rights["create-queries"] = "no"
+    for number in fake.rights["collection"]["901"]:
+        fake.rights["collection"]["901"][number] = "none"
+    assert OPEN not in run(fake, connection)[0].values()
 
 
 KEY_OF = {"send": "sends.send", "mailbox": "mailboxes.mailbox", "domain": "domains.domain"}
@@ -238,6 +294,7 @@ def test_the_commands_make_the_login_with_its_password_and_the_dashboards_over_i
     put = CliRunner().invoke(cli, ["metabase", *signed_in], env={**environment, "MB_KEY": KEY})
     assert put.exit_code == 0, put.output
     assert json.loads(put.stdout)["connection mailfleet acme"] == "made"
+    assert seen_by(fake, "All Users") == (set(), set())
     (kept,) = fake.databases.values()
     assert (kept["details"]["user"], kept["details"]["schema-filters-patterns"]) == ("analyst_acme", "analyst_acme")
 

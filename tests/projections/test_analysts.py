@@ -138,6 +138,21 @@ def test_a_clients_views_say_what_the_columns_mean(filled: str) -> None:
     assert rows(filled, bare) == []
 
 
+@pytest.mark.parametrize("client", ["", "acme"])
+def test_no_lock_that_an_analyst_can_hold_keeps_a_migration_waiting(
+    filled: str, client: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = login(filled, client)
+    monkeypatch.setattr(migrations, "scripts", lambda: [*scripts(), (9999, "9999_new.sql", "select 1")])
+    with psycopg.connect(url, options="-c default_transaction_read_only=off") as holding:
+        holding.execute("select pg_advisory_lock(n) from generate_series(7205000, 7205002) n")
+        for mode in ("access share", "row exclusive", "exclusive"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), holding.transaction():
+                holding.execute(f"lock table public.migrations in {mode} mode".encode())
+        hurried = f"{filled}{'&' if '?' in filled else '?'}options=-c%20lock_timeout%3D3s"
+        assert migrate(hurried) == ["9999_new.sql"]
+
+
 def test_a_migration_finds_the_clients_views_out_of_its_way_and_they_show_what_is_new(
     filled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,14 +52,18 @@ def test_what_is_applied_is_not_applied_again(models: str) -> None:
     assert shape(models) == before
 
 
-def test_several_may_start_at_once(database: str) -> None:
-    done: list[list[str]] = []
-    threads = [threading.Thread(target=lambda: done.append(migrate(database))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(map(len, done)) == [0, 0, 0, len(scripts())]
+def test_several_may_start_at_once(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an empty database, and when there is something new."""
+    newer = [*scripts(), (9999, "9999_new.sql", "create table fresh (x integer); select pg_sleep(0.2)")]
+    for wanted, applied in ((scripts(), len(scripts())), (newer, 1)):
+        monkeypatch.setattr(migrations, "scripts", lambda wanted=wanted: wanted)
+        done: list[list[str]] = []
+        threads = [threading.Thread(target=lambda done=done: done.append(migrate(database))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(map(len, done)) == [0, 0, 0, applied]
 
 
 def test_a_migration_that_fails_leaves_nothing(database: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import schemas.topics
 from schemas import registry
 from schemas.fleet import AccountTripped
 from schemas.sending import CancelRequested, SendRef
-from schemas.topics import CATALOGUE, DELIVERY_INPUTS, FLEET_INPUTS, Topic, partition_of
+from schemas.topics import CATALOGUE, DAY_MS, DELIVERY_INPUTS, FLEET_INPUTS, Topic, partition_of
 from streams.delivery.decide import DECISIONS as DELIVERY_DECISIONS
 from streams.delivery.mind import DeliveryMind
 from streams.fleet.decide import DECISIONS as FLEET_DECISIONS
@@ -176,6 +176,13 @@ def test_journals_have_one_writer_and_are_kept_without_limit() -> None:
         assert (alone["retention.ms"], alone["retention.bytes"], alone["flush.messages"]) == ("-1", "-1", "1")
         assert "flush.messages" not in cluster
         assert cluster["min.insync.replicas"] == "2"
+
+
+def test_kafka_can_delete_what_is_private_within_a_day_after_its_time() -> None:
+    """It deletes whole segments, and its usual ones are a week long."""
+    for topic in CATALOGUE.values():
+        if topic.archive == "sealed":
+            assert int(topic.config()["segment.ms"]) <= DAY_MS
 
 
 def test_what_a_stage_decides_by_has_the_brokers_time_and_is_not_compacted() -> None:
