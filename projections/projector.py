@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from psycopg import sql
 
 from projections import (
     attempts,
@@ -62,7 +63,10 @@ READ_MODELS: tuple[Project, ...] = (
     costs.project,
 )
 RETRY_S = 1.0
+LEARN_AT = (1_000, 10_000, 100_000, 1_000_000)
+"""After so many records Postgres looks at the tables: what it planned while they were empty may read them whole."""
 
+_TABLES = "select tablename from pg_tables where schemaname = current_schema() and tableowner = current_user"
 _POSITION = """
 insert into applied (topic, partition, topic_id, next_offset, seq, entry_id)
 values (%(topic)s, %(partition)s, %(topic_id)s, %(next_offset)s, %(seq)s, %(entry_id)s)
@@ -109,6 +113,7 @@ class Projector:
         self._sources = {source.topic: source for source in sources}
         self._positions: dict[TopicPartition, Position] = {}
         self._stopping = asyncio.Event()
+        self._records = 0
 
     def stop(self) -> None:
         """End after the batch in hand."""
@@ -140,9 +145,15 @@ class Projector:
                     batches = await consumer.getmany(timeout_ms=200, max_records=self.batch)
                     if batches:
                         await self._apply(connection, batches)
+                        await self._learn(connection, sum(map(len, batches.values())))
                     await self._between(connection, consumer)
             finally:
                 await consumer.stop()
+
+    async def _learn(self, connection: Any, records: int) -> None:
+        before, self._records = self._records, self._records + records
+        if any(before < count <= self._records for count in LEARN_AT):
+            await analyze(connection)
 
     async def _between(self, connection: Any, consumer: Any) -> None:
         """What else is to be done after a batch; a rebuild looks whether it has caught up."""
@@ -199,8 +210,8 @@ class Projector:
             if any(move.rowcount != 1 for move in moves):
                 raise Overtaken("another projector has applied this already")
             cursor = connection.cursor()  # one for all: thousands would cost more than what they carry
-            for sql, values in statements:
-                await cursor.execute(sql, _storable(values))
+            for statement, values in statements:
+                await cursor.execute(statement, _storable(values))
         self._positions.update(moved)
         for place, messages in batches.items():
             PROJECTED.labels(place.topic).inc(len(messages))
@@ -243,6 +254,15 @@ class Projector:
                 raise JournalBroken(f"{where}: {error}: a newer mailfleet wrote it; update this one.") from error
             found += _project(fact, Place(place.topic, place.partition, entry.seq, n, entry.at))
         return found
+
+
+async def analyze(connection: Any) -> None:
+    """Have Postgres count what stands in the read models: statements that are prepared already are planned anew."""
+    async with connection.transaction():
+        tables = await (await connection.execute(_TABLES)).fetchall()
+    for (table,) in tables:
+        async with connection.transaction():
+            await connection.execute(sql.SQL("analyze {}").format(sql.Identifier(table)))
 
 
 def _storable(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from projections.analysts import clients_with_login, show_own_rows
 from projections.migrate import apply, lock, scripts
-from projections.projector import Projector, Source
+from projections.projector import Projector, Source, analyze
 
 FRESH = {"public": "rebuild", "analyst": "rebuild_analyst"}
 """Schema that people read → where its fresh objects wait."""
@@ -99,6 +99,7 @@ class Rebuild(Projector):
         self._step = step
         self._ends: dict[TopicPartition, int] = {}
         self._looked_at = float("-inf")
+        self._analyzed = False
 
     async def _take_up(self, connection: Any, consumer: Any) -> None:
         await super()._take_up(connection, consumer)
@@ -119,6 +120,7 @@ class Rebuild(Projector):
             records = self._feed(place.topic, place.partition, position.next_offset)
             while not self._stopping.is_set() and (messages := list(islice(records, self.batch))):
                 await self._apply(connection, {place: messages})
+                await self._learn(connection, len(messages))
                 self._tell()
 
     async def _between(self, connection: Any, consumer: Any) -> None:
@@ -130,6 +132,10 @@ class Rebuild(Projector):
         self._tell()
         if any(self._positions[place].next_offset < end for place, end in self._ends.items()):
             return
+        if not self._analyzed:  # who asks the fresh tables first waits for no plan
+            self._analyzed = True
+            await analyze(connection)
+            return  # to what came meanwhile
         if await asyncio.to_thread(swap, self._database_url):
             self.swapped = True
             self.stop()

@@ -64,6 +64,20 @@ async def test_rows_and_position_are_written_in_one_transaction(journal: Journal
     assert len(seen) > 2, "it was looked at in between"
 
 
+async def test_a_plan_that_was_made_while_the_tables_were_empty_does_not_last(journal: Journal) -> None:
+    """Postgres found all of a client's sends to choose one of them, for each record, until it looked by itself."""
+    names = [admitted(f"s{n}") for n in range(1400)]
+    told = [about(example("send.delivered.v1"), name.request.ref) for name in names]
+    facts = [*names[:150], *told[:30], *names[150:]]  # planned when a client's sends were few, and kept
+    await journal.append(*(entry(n, fact) for n, fact in enumerate(facts, 1)))
+    async with journal.running():
+        await journal.applied(len(facts))
+        await journal.append(*(entry(len(facts) + n, fact) for n, fact in enumerate(told[30:330], 1)))
+        await journal.applied(len(facts) + 300)
+    scans = "select idx_scan from pg_stat_user_indexes where schemaname = 'public' and indexrelname = 'sends_pkey'"
+    await until(lambda: rows(journal.database, scans)[0][0] >= 300, "each send was found by its key")
+
+
 async def test_void_entries_are_skipped(journal: Journal) -> None:
     void = [entry(2, admitted("zombie"), name="z", prev="e1"), entry(1, admitted("older"), name="z", prev="")]
     await journal.append(*sends(1, 3), *void, *sends(3, 4))
