@@ -1,7 +1,8 @@
 """The canary of a new list: its first sends, then a wait for what bounces, then the rest or a hold.
 
 A send belongs to the list that it names, else to its campaign; transactional mail belongs to none. What is held at
-assignment is given back when provably unsent; a recipient's own refusal is what the canary is for, and stays.
+assignment is given back when provably unsent, and the wait begins anew when another takes its place; a recipient's
+own refusal is what the canary is for, and stays.
 """
 
 from datetime import datetime, timedelta
@@ -68,7 +69,7 @@ def verdict(client: ClientId, list_id: str, row: ListRow, policy: Policy, at: da
         rule, count, of, most = "hard bounces of the canary", row.bounced, size, rules.bounce_rate_at_most
     elif row.complained > rules.complaints_at_most:
         rule, count, of, most = "complaints of the canary", row.complained, 0, rules.complaints_at_most
-    elif row.state == "canary" and row.until is not None and row.until <= at:
+    elif row.state == "canary" and row.until is not None and row.until <= at and row.held >= rules.canary_sends:
         evidence = Evidence("canary came back well", policy.version, f"{rules.wait_hours} h", row.bounced, size)
         return ListChanged(client, list_id, row.state, "cleared", evidence)
     else:

@@ -204,6 +204,23 @@ def test_no_order_of_facts_passes_a_canary(life: Life) -> None:
 
 @bounded(20)
 @given(LIVES)
+def test_no_list_is_cleared_before_its_whole_canary_has_been_out_for_a_day(life: Life) -> None:
+    gone = {(one.ref.send_id, one.attempt) for _, one in kept(life.story)}
+    ended = [f for _, f in life.story.journal if isinstance(f, SendEnded) and f.state == "failed"]
+    gone |= {(f.ref.send_id, f.attempt) for f in ended}
+    for cleared_at, fact in life.story.journal:
+        if isinstance(fact, ListChanged) and fact.now == "cleared":
+            out = [
+                at
+                for at, one in life.story.assigned
+                if at < cleared_at and one.list_id == fact.list_id and (one.ref.send_id, one.attempt) in gone
+            ]
+            assert len(out) >= CANARY
+            assert max(out) <= cleared_at - timedelta(hours=24)
+
+
+@bounded(20)
+@given(LIVES)
 def test_no_order_of_facts_uses_what_the_dns_closes(life: Life) -> None:
     assert life.passed == []
 

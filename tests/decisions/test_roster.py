@@ -110,6 +110,18 @@ def test_no_rest_takes_the_capacity_below_the_floor(
     assert len(names) == len(found)
 
 
+def test_a_domain_that_cools_down_takes_its_sub_domains_with_it_and_the_floor_counts_them() -> None:
+    places = [place(f"box{n}", domain) for domain in ("one.test", "mail.one.test", "two.test") for n in range(10)]
+    rules = policy(domain_cool_down_every_days=3, capacity_floor_share=0.5, rest_share=0.0)
+    for n in range(3):
+        found = rotation.rests(ACME, places, rules, DAY + timedelta(days=n), NOW)
+        assert "one.test" not in {rest.name for rest in found}, "both are 600 of 900 mails"
+    rules = policy(domain_cool_down_every_days=3, capacity_floor_share=0.3, rest_share=0.0)
+    cooled = [r for n in range(3) for r in rotation.rests(ACME, places, rules, DAY + timedelta(days=n), NOW)]
+    (of_both,) = [rest for rest in cooled if rest.name == "one.test"]
+    assert of_both.evidence.said.startswith("20 mailboxes")
+
+
 def test_a_domain_that_cools_down_says_what_that_costs() -> None:
     rules = policy(domain_cool_down_every_days=30, domain_cool_down_days=7, capacity_floor_share=0.5)
     found: list[RestBegan] = []
