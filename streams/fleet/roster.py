@@ -11,6 +11,7 @@ from schemas.ids import ClientId, MailboxAddress
 from schemas.policy import Policy
 from schemas.registry import Fact
 from streams.fleet import reserve, rotation
+from streams.fleet.organisation import organisation_of
 from streams.fleet.pace import local_day, local_hour
 from streams.fleet.places import Place, demand_of, places_of
 from streams.fleet.state import FleetState
@@ -53,7 +54,10 @@ def _of_client(state: FleetState, client: ClientId, day: str, at: datetime) -> l
 def _with_rests(places: Iterable[Place], rests: Iterable[RestBegan]) -> list[Place]:
     names = {rest.name for rest in rests}
     return [
-        place._replace(resting=True, today=0) if {place.mailbox, place.domain} & names else place for place in places
+        place._replace(resting=True, today=0)
+        if names & {place.mailbox, place.domain, organisation_of(place.domain)}
+        else place
+        for place in places
     ]
 
 

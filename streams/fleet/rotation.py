@@ -1,7 +1,8 @@
 """Rotation: each week a share of each domain's mailboxes rests, now and then a whole domain cools down.
 
 Staggered by the calendar alone: which domain's day it is and whose turn follows from the names and the day, so that
-no two looks disagree. Nobody rests when the client's capacity would fall below its floor.
+no two looks disagree. Nobody rests when the client's capacity would fall below its floor. With an organisational
+domain rest its sub-domains: receivers do not tell them apart.
 """
 
 import math
@@ -12,6 +13,7 @@ from datetime import date, datetime, timedelta
 from schemas.health import Evidence, RestBegan
 from schemas.ids import ClientId, DomainName
 from schemas.policy import Policy, Rotation
+from streams.fleet.organisation import organisation_of
 from streams.fleet.places import Place
 
 LONGEST_REST_DAYS = 3
@@ -31,8 +33,9 @@ def rests(client: ClientId, places: Sequence[Place], policy: Policy, day: date, 
     found: list[RestBegan] = []
     for number, domain in enumerate(sorted(by_domain)):
         own = by_domain[domain]
-        if _cools_down(rules, number, len(by_domain), day) and room.take(sum(place.today for place in own)):
-            found.append(_domain_rest(client, domain, own, policy, room, at))
+        below = [place for place in places if domain in (place.domain, organisation_of(place.domain))]
+        if _cools_down(rules, number, len(by_domain), day) and room.take(sum(place.today for place in below)):
+            found.append(_domain_rest(client, domain, below, policy, room, at))
             continue
         found += [
             _mailbox_rest(client, place, policy, room, at)
