@@ -462,14 +462,15 @@ def _late_sign(
     return _counted(state, fact.ref, made, at, said)
 
 
-def sender_ordered(state: FleetState, fact: PauseOrdered | ResumeOrdered, _at: datetime) -> list[Fact]:
+def sender_ordered(state: FleetState, fact: PauseOrdered | ResumeOrdered, at: datetime) -> list[Fact]:
     """An operator takes a sender out, or lets it back."""
     row, policy = state.sender(fact.scope, fact.client, fact.name), state.policy(fact.client)
-    make = paused if isinstance(fact, PauseOrdered) else resumed
-    change = make(fact.client, fact.scope, fact.name, row, f"{fact.by}: {fact.reason}", policy)
-    if change is None:
-        return []
-    return [change, *(counted_anew(state, fact) if isinstance(fact, ResumeOrdered) else [])]
+    by = f"{fact.by}: {fact.reason}"
+    if isinstance(fact, PauseOrdered):
+        change = paused(fact.client, fact.scope, fact.name, row, by, policy)
+        return [] if change is None else [change]
+    change = resumed(fact.client, fact.scope, fact.name, row, by, policy, at)
+    return [] if change is None else [change, *counted_anew(state, fact)]
 
 
 def ended_elsewhere(

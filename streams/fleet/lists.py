@@ -5,6 +5,7 @@ assignment is given back when provably unsent, and the wait begins anew when ano
 own refusal is what the canary is for, and stays.
 """
 
+import sys
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -42,11 +43,16 @@ def list_of(request: SendRequested) -> str:
 
 def bars(row: ListRow, rules: Lists, planned: int = 0) -> bool:
     """Whether no further send of the list may be assigned, with `planned` not yet in its row."""
+    return room(row, rules) <= planned
+
+
+def room(row: ListRow, rules: Lists) -> int:
+    """Return how many further sends of the list may be assigned now."""
     if row.state == "held":
-        return True
+        return 0
     if row.state == "cleared" or not rules.canary_sends:
-        return False
-    return row.held + planned >= rules.canary_sends
+        return sys.maxsize
+    return max(0, rules.canary_sends - row.held)
 
 
 def canary_out(client: ClientId, list_id: str, row: ListRow, policy: Policy, at: datetime) -> ListChanged:

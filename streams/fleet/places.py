@@ -1,10 +1,12 @@
 """How a client's mailboxes stand today: what each can carry, who is warm, well, resting or in reserve."""
 
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from schemas.ids import ClientId, DomainName, MailboxAddress
 from schemas.policy import Policy
+from streams.fleet import lists
 from streams.fleet.health import allowed, is_well
 from streams.fleet.organisation import organisation_of
 from streams.fleet.state import FleetState, MailboxRow, SenderRow, domain_of
@@ -82,10 +84,25 @@ def rests(sender: SenderRow, at: datetime) -> bool:
 
 
 def demand_of(state: FleetState, client: ClientId, day: str, at: datetime) -> int:
-    """Return the mails that the client wants on a day: what was asked for today so far, or on one of the last days."""
+    """Return the mails that the client wants on a day: what was asked for today so far, or on one of the last days.
+
+    What a held list, a canary or a stopped campaign keeps back is not wanted yet: more mailboxes would not carry it.
+    """
     used: dict[str, int] = {}
     for row in state.mailboxes_of(client):
         for one, count in row.used.items():
             used[one] = used.get(one, 0) + count
     earlier = max((count for one, count in used.items() if one < day), default=0)
-    return max(earlier, used.get(day, 0) + state.due(client, at))
+    return max(earlier, used.get(day, 0) + _could_go(state, client, at))
+
+
+def _could_go(state: FleetState, client: ClientId, at: datetime) -> int:
+    """How many of the client's sends wait for nothing but a mailbox."""
+    requests = [row.request for row in state.due_rows(client, at).values() if row.request is not None]
+    stopped = {name for name in {r.campaign for r in requests} if state.stopped("campaign", f"{client}/{name}")}
+    by_list = Counter(lists.list_of(request) for request in requests if request.campaign not in stopped)
+    rules = state.policy(client).lists
+    return sum(
+        min(count, lists.room(state.list_row(client, name), rules)) if name else count
+        for name, count in by_list.items()
+    )

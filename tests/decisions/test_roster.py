@@ -8,21 +8,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.simulation.engine import Scenario, Simulation, Wish, declared_fleet
-from schemas.fleet import MailboxDeclared, MailboxWarmed
+from schemas.fleet import MailboxDeclared, MailboxWarmed, StopOrdered
 from schemas.health import AlertRaised, AlertResolved, CapacityPlanned, HealthChanged, ReserveChanged, RestBegan
 from schemas.ids import ClientId, DomainName, MailboxAddress
 from schemas.policy import Lists, Policy, PolicyApplied, Reserve, Rotation, WarmUp
 from schemas.registry import Fact
+from schemas.sending import Reply, SendBounced, Verdict
 from streams.fleet import reserve, rotation
 from streams.fleet.alerting import alerts
 from streams.fleet.places import Place
-from streams.fleet.state import RosterRow
+from streams.fleet.state import RosterRow, SenderRow, sender_key
 from streams.fleet.windows import Counts
 from tests.decisions.fleet_story import FleetStory
 
 ACME = ClientId("acme")
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 DAY = date(2026, 3, 2)
+NOBODY = Verdict("hard", "recipient", "recipient", "suppress", "no-such-user")
+REPLY = Reply("smtp", "rcpt", 550, "5.1.1", "no such user")
 
 
 def place(name: str, domain: str = "one.test", **changes: object) -> Place:
@@ -219,6 +222,30 @@ def test_over_a_month_rests_reserve_and_alerts_are_decided_once_each_and_kept() 
     moves = Counter(fact.now for _, fact in simulation.decided if isinstance(fact, ReserveChanged))
     assert moves["reserve"] >= 6
     assert not [fact for _, fact in simulation.decided if isinstance(fact, HealthChanged) and fact.scope == "client"]
+
+
+def test_what_a_held_list_or_a_stopped_campaign_asks_for_calls_nobody_from_the_reserve() -> None:
+    story = FleetStory()
+    story.fleet("acme", 10, daily_quota=30, campaigns=("all", "other"))
+    story.policy("acme", reserve=Reserve(share=0.3), lists=Lists(canary_sends=4), rotation=Rotation(enabled=False))
+    waits = MailboxAddress("box0@acme.test")
+    row = SenderRow(reserve=True)
+    story.rows.put(sender_key("mailbox", ACME, waits), 1, row)
+    story.state.put(sender_key("mailbox", ACME, waits), row)
+    story.sees(StopOrdered("campaign", "acme/other", "lena"))
+    for n in range(600):
+        story.ask("acme", f"bought-{n}", list_id="bought")
+        story.ask("acme", f"stopped-{n}", "other")
+    story.tick(5)
+    for _, given_ in story.assigned[:4]:
+        story.sees(SendBounced(given_.ref, given_.attempt, REPLY, NOBODY))
+    story.now += timedelta(hours=2)
+    story.tick(2)
+    assert story.state.list_row(ACME, "bought").state == "held"
+    assert story.decided(ReserveChanged) == []
+    planned_ = [f for f in story.decided(CapacityPlanned) if isinstance(f, CapacityPlanned)]
+    assert {f.demand for f in planned_[1:]} <= {0, 4}
+    assert not [f for f in planned_ if f.reserve == "exhausted"]
 
 
 def test_the_same_state_of_the_reserve_wakes_nobody_twice() -> None:
