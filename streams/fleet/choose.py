@@ -588,7 +588,7 @@ class _Plan:
         bucket = bucket_of(domain, row.request.receiver, self._policy(client).receivers)
         self._list_held[client, list_id] += 1
         self._list_bars(client, list_id)
-        made = msgspec.structs.replace(given, bucket=bucket, list_id=list_id)
+        made = msgspec.structs.replace(given, bucket=bucket, list_id=list_id, policy=self._policy(client).version)
         return Again(None, [*self._steps_of(made), made, *self._canaries.values()])
 
     def _limit_of_again(self, given: SendAssigned) -> WaitLimit | None:
@@ -689,6 +689,7 @@ class _Plan:
             route_free_at=route_free_at,
             bucket=bucket,
             list_id=list_id,
+            policy=self._policy(client).version,
         )
 
     def _canary_list(self, client: ClientId, request: SendRequested) -> str:

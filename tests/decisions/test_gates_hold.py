@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from ops.journals import Nowhere
 from schemas.dns import Check, DomainObserved, Finding, Verdict
-from schemas.health import ListChanged, ListReleaseOrdered
+from schemas.fleet import ReceiverThrottled, RouteTripped
+from schemas.health import Evidence, ListChanged, ListReleaseOrdered
 from schemas.ids import CampaignId, ClientId, DomainName, RouteId
 from schemas.policy import Lists, Receivers
 from schemas.registry import Fact
@@ -217,6 +218,21 @@ def test_no_list_is_cleared_before_its_whole_canary_has_been_out_for_a_day(life:
             ]
             assert len(out) >= CANARY
             assert max(out) <= cleared_at - timedelta(hours=24)
+
+
+@bounded(10)
+@given(LIVES)
+def test_every_decision_names_the_policy_that_led_and_its_rule(life: Life) -> None:
+    for _, fact in life.story.journal:
+        if isinstance(fact, SendAssigned):
+            assert (fact.policy, bool(fact.rule)) == ("test", True)
+        for name in ("evidence", "why"):
+            said = getattr(fact, name, None)
+            if isinstance(said, Evidence):
+                assert (said.policy, bool(said.rule)) == ("test", True), fact
+        if isinstance(fact, RouteTripped | ReceiverThrottled):
+            assert fact.why is not None
+            assert fact.why.numerator >= fact.why.threshold > 0
 
 
 @bounded(20)
