@@ -44,6 +44,20 @@ select decided_at, mailbox, goes_to, rule, said from reserve_moves
 where (client, 'mailbox', mailbox) in (select * from unnest(%s::text[], %s::text[], %s::text[]))
 order by decided_at desc limit 20
 """
+_ORDERS = """
+select decided_at, client, scope, subject, decision, rule, until, evidence from decisions
+where scope = 'all'
+    or (scope = 'route' and decision not in ('back', 'watched', 'left out', 'on probation') and (client, subject) in (
+        select c, c || '/' || n from unnest(%(clients)s::text[], %(scopes)s::text[], %(names)s::text[]) as t (c, s, n)
+        where s = 'route'))
+    or (decision in ('stopped', 'started') and (
+        (scope, subject) in (
+            select s, n from unnest(%(clients)s::text[], %(scopes)s::text[], %(names)s::text[]) as t (c, s, n))
+        or (scope = 'campaign' and split_part(subject, '/', 1) in (
+            select n from unnest(%(clients)s::text[], %(scopes)s::text[], %(names)s::text[]) as t (c, s, n)
+            where s = 'client'))))
+order by decided_at desc, seq desc, n desc limit 20
+"""
 _MAILBOX = "select client, domain, routes from mailboxes where mailbox = %s"
 _DOMAIN = "select client from domains where domain = %s"
 _ROUTE = "select client, route from routes where client || '/' || route = %s"
@@ -83,6 +97,7 @@ def story(connection: Any, senders: list[Sender]) -> list[dict[str, Any]]:
     told += [{"at": row[0], "what": _of_list(*row[1:])} for row in connection.execute(_LISTS, named)]
     told += [{"at": row[0], "what": _of_rest(*row[1:])} for row in connection.execute(_RESTS, columns)]
     told += [{"at": row[0], "what": _of_move(*row[1:])} for row in connection.execute(_MOVES, columns)]
+    told += [{"at": row[0], "what": _of_order(*row[1:])} for row in connection.execute(_ORDERS, named)]
     return sorted(told, key=lambda line: line["at"], reverse=True)
 
 
@@ -156,3 +171,21 @@ def _of_rest(scope: str, name: str, until: Any, rule: str, said: str) -> str:
 def _of_move(mailbox: str, goes_to: str, rule: str, said: str) -> str:
     where = "goes into the reserve, with a trickle of mail" if goes_to == "reserve" else "joins from the reserve"
     return f"mailbox {mailbox} {where}: {rule}. {said}".rstrip(". ")
+
+
+def _of_order(client: str, scope: str, subject: str, decision: str, rule: str, until: Any, evidence: str) -> str:
+    """What the breaker of a route did, what a receiver said over it, and what a person stopped or let go on."""
+    who = "all mail" if scope == "all" else f"{scope} {subject.removeprefix(f'{client}/') if client else subject}"
+    said = f" {evidence.rstrip('.')}." if evidence else ""
+    match decision:
+        case "tripped":
+            return f"{who} is out: {rule}.{said} It is tried with one mail at {until:%Y-%m-%d %H:%M:%S %Z}"
+        case "recovered":
+            return f"{who} works again: {rule}.{said}".rstrip(".")
+        case "stopped":
+            order = scope if scope == "all" else f"{scope} {subject}"
+            return f"{who} is stopped {rule}. A person lets it go on: mailfleet start {order}"
+        case "started":
+            return f"{who} goes on {rule}"
+    back = f" Its mail waits until {until:%Y-%m-%d %H:%M:%S %Z} and is then tried with one" if until else ""
+    return f"over {who}, {decision}: {rule}.{said}{back}"

@@ -309,12 +309,12 @@ def _throttled(state: FleetState, fact: AttemptRefused, receiver: str, evidence:
         return []
     pause, times = rest_after(row.rests.get(receiver), fact.reply.retry_after_seconds)
     version = state.policy(client).version
-    why = Evidence(rule, version, "in a row", times, 0, 1)
+    why = Evidence(rule, version, "a row", times, 0, 1)
     found: list[Fact] = [ReceiverThrottled(client, route, receiver, at + pause, times, rule, evidence, why)]
     against = dict.fromkeys((*row.against, receiver))
     if len(against) >= SEVERAL:
         everybody = f"{len(against)} receivers in a row throttle: {', '.join(against)}"
-        together = Evidence(everybody, version, "receivers in a row", len(against), 0, SEVERAL)
+        together = Evidence(everybody, version, "a row", len(against), 0, SEVERAL)
         found += _failed(state, fact, everybody, evidence, at, together)
     return found
 

@@ -64,10 +64,10 @@ def trip_evidence(
 ) -> Evidence:
     """Return what a trip rests on: one word that trips at once, the probe after a trip, or failures in a row."""
     if isinstance(fact, AttemptRefused) and fact.verdict.reply_class in AT_ONCE:
-        return Evidence(rule, policy, "at once", 1, 0, 1)
+        return Evidence(rule, policy, "one reply", 1, 0, 1)
     if trips:
         return Evidence(rule, policy, f"the probe after trip {trips}", 1, 0, 1)
-    return Evidence(rule, policy, "in a row", failures + 1, 0, IN_A_ROW)
+    return Evidence(rule, policy, "a row", failures + 1, 0, IN_A_ROW)
 
 
 # ── one receiver that throttles ──────────────────────────────────────────────────────────────────

@@ -219,7 +219,7 @@ def test_a_dead_route_trips_after_five_failures_probes_with_one_send_and_returns
     story.tick(3)
     (trip,) = story.decided(RouteTripped)
     assert isinstance(trip, RouteTripped)
-    assert trip.why == Evidence("no answer at connect", "built-in", "in a row", 5, 0, 5)
+    assert trip.why == Evidence("no answer at connect", "built-in", "a row", 5, 0, 5)
     tried = len(story.assigned)
     story.tick(250)
     assert len(story.assigned) == tried, "an open breaker lets nothing through"

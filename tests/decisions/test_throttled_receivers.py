@@ -178,7 +178,7 @@ def test_three_receivers_in_a_row_are_the_route_and_two_are_not() -> None:
     story.tick(60)
     (trip,) = world.trips()
     assert trip.rule == "3 receivers in a row throttle: gmail, microsoft, yahoo"
-    assert trip.why == Evidence(trip.rule, "built-in", "receivers in a row", 3, 0, SEVERAL)
+    assert trip.why == Evidence(trip.rule, "built-in", "a row", 3, 0, SEVERAL)
     assert world.sent("firm") == 0, "the route is out for all"
     story.tick(5 * 60)
     assert world.sent("firm") == 5, "its probe goes to one that does not rest"
