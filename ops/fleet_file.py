@@ -35,6 +35,7 @@ from streams.agents.read_mail import API_PROVIDERS
 from streams.delivery.identity import AddressInvalid, normalise
 from streams.fleet.organisation import organisation_of
 from streams.fleet.pace import ZoneUnknown, zone
+from streams.fleet.quota import LONGEST_SLOT
 
 Declared = ClientDeclared | PolicyApplied | DomainDeclared | RouteDeclared | MailboxDeclared | CostDeclared
 CONSENT_ONLY = ("ses", "mailgun")
@@ -370,6 +371,9 @@ class _Reading:
             self.wrong.append(f"{where}, pace: gaps and waits must not be negative")
         if min(pace.slot_seconds, pace.max_attempts) < 1:
             self.wrong.append(f"{where}, pace: slot_seconds and max_attempts must be at least 1")
+        if pace.slot_seconds > LONGEST_SLOT.total_seconds():
+            most = f"{LONGEST_SLOT.total_seconds():.0f}"
+            self.wrong.append(f"{where}, pace: slot_seconds must be at most {most}: ceilings in 24 hours count on it")
         return pace
 
     def _policy(self, name: str, client: _Client) -> Policy:

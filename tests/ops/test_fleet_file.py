@@ -118,6 +118,7 @@ WRONG = {
     ),
     "negative gap": (("gap_seconds = 300", "gap_seconds = -1"), "client acme, pace: gaps and waits must not be neg"),
     "slot": (("gap_seconds = 300", "slot_seconds = 0"), "client acme, pace: slot_seconds and max_attempts must be at"),
+    "long slot": (("gap_seconds = 300", "slot_seconds = 901"), "client acme, pace: slot_seconds must be at most 900"),
     "shares": (("share_percent = 60", "share_percent = 61"), "account ses: the clients' shares add up to 101 %, over"),
     "share": (("share_percent = 60", "share_percent = 0"), "client acme, route shared: share_percent must be above 0"),
     "account": (
