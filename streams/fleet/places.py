@@ -10,7 +10,7 @@ from streams.fleet import lists
 from streams.fleet.health import allowed, is_well
 from streams.fleet.organisation import organisation_of
 from streams.fleet.state import FleetState, MailboxRow, SenderRow, domain_of
-from streams.fleet.warmup import cap_of, ramp_of_mailbox
+from streams.fleet.warmup import cap_of, days_to_target, ramp_of_mailbox
 from streams.fleet.windows import Buckets, Counts, since
 
 A_WEEK = timedelta(days=7)
@@ -30,6 +30,7 @@ class Place(NamedTuple):
     in_reserve: bool
     at: datetime
     buckets: Buckets
+    ready_in: int = 0  # days until it is warm, when it is used
 
     @property
     def week(self) -> Counts:
@@ -75,6 +76,7 @@ def _place(state: FleetState, row: MailboxRow, of_domain: list[SenderRow], polic
         own.reserve,
         at,
         own.buckets,
+        0 if warm else days_to_target(own, ramp_of_mailbox(policy.warm_up, declared.daily_quota), at.isoformat()[:10]),
     )
 
 

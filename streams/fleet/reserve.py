@@ -93,7 +93,7 @@ def capacity(
         in_reserve,
         sum(place.resting for place in places),
         state,
-        Evidence(rule, policy.version, "7 days", ready, 0, wanted(places, policy), _forecast(places, policy)),
+        Evidence(rule, policy.version, "7 days", ready, 0, wanted(places, policy), _forecast(places)),
     )
 
 
@@ -111,12 +111,9 @@ def _state(ready: int, target: int, joined: int, today: int, demand: int, policy
     return "enough", "the reserve lasts"
 
 
-def _forecast(places: Sequence[Place], policy: Policy) -> str:
+def _forecast(places: Sequence[Place]) -> str:
     """Say how many mailboxes are on their way, and when the first is warm."""
-    rules = policy.warm_up
-    growing = [place for place in places if not place.warm and place.well]
+    growing = [place.ready_in for place in places if not place.warm and place.well]
     if not growing:
         return "no mailbox is warming up"
-    best = max(place.usual for place in growing)
-    days = max(1, math.ceil(math.log(rules.target_per_day / max(1, best)) / math.log(rules.growth)))
-    return f"{len(growing)} mailboxes warm up, the first is ready in about {days} days"
+    return f"{len(growing)} mailboxes warm up, the first is ready in about {max(1, min(growing))} days"

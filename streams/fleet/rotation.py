@@ -15,6 +15,7 @@ from schemas.ids import ClientId, DomainName
 from schemas.policy import Policy, Rotation
 from streams.fleet.organisation import organisation_of
 from streams.fleet.places import Place
+from streams.fleet.warmup import days_between
 
 LONGEST_REST_DAYS = 3
 
@@ -103,5 +104,5 @@ def cost_of_idleness(days: int, policy: Policy) -> str:
         return "it costs no warm-up"
     if days >= rules.restart_after_idle_days:
         return f"its warm-up begins anew: {rules.days_at_least} days"
-    back = math.ceil(math.log(2) / math.log(rules.growth))
+    back = days_between(rules.target_per_day // 2, rules.target_per_day, rules.growth)
     return f"their caps are halved: {back} days of warm-up"

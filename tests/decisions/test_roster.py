@@ -18,6 +18,7 @@ from streams.fleet import reserve, rotation
 from streams.fleet.alerting import alerts
 from streams.fleet.places import Place
 from streams.fleet.state import RosterRow, SenderRow, sender_key
+from streams.fleet.warmup import days_between, days_to_target, ramp_of_mailbox
 from streams.fleet.windows import Counts
 from tests.decisions.fleet_story import FleetStory
 
@@ -183,7 +184,7 @@ def planned(places: list[Place], demand: int, **joined: int) -> CapacityPlanned:
 
 
 def test_a_person_is_told_days_before_the_reserve_is_gone_and_when_the_next_are_warm() -> None:
-    growing = [place(f"new{n}", warm=False, usual=20, today=20) for n in range(3)]
+    growing = [place(f"new{n}", warm=False, usual=20, today=20, ready_in=4 + n) for n in range(3)]
     places = [*fleet(1, 80), *(waiting(f"r{n}") for n in range(10)), *growing]
     assert planned(places, 100).reserve == "enough"
     low = planned(places, 100, d2026_02_27=10, d2026_02_28=10)
@@ -191,6 +192,26 @@ def test_a_person_is_told_days_before_the_reserve_is_gone_and_when_the_next_are_
     assert low.evidence.rule == "at the pace of the last week it lasts 3.5 days"
     assert low.evidence.said == "3 mailboxes warm up, the first is ready in about 4 days"
     assert planned(fleet(1, 80), 100_000).reserve == "exhausted"
+
+
+def test_the_forecast_is_that_of_the_ramp() -> None:
+    ramp = ramp_of_mailbox(WarmUp(), 50)
+    new, begun = SenderRow(), SenderRow(cap=20, ramp_from="2026-02-20")
+    assert days_to_target(new, ramp, "2026-03-02") == 14, "growth alone takes eleven days, the ramp fourteen"
+    assert days_to_target(begun, ramp, "2026-03-02") == 4
+    assert days_between(20, 40, 1.0) == 20, "one more a day"
+    rules = Policy(version="p", warm_up=WarmUp(growth=1.0))
+    assert rotation.cost_of_idleness(7, rules) == "their caps are halved: 20 days of warm-up"
+
+
+def test_a_client_in_warm_up_is_told_when_its_first_mailboxes_are_warm() -> None:
+    story = FleetStory()
+    story.fleet("acme", 4, daily_quota=50)
+    story.policy("acme", warm_up=WarmUp(growth=1.0), reserve=Reserve(share=0.2))
+    story.tick(2)
+    (planned_,) = story.decided(CapacityPlanned)
+    assert isinstance(planned_, CapacityPlanned)
+    assert planned_.evidence.said == "4 mailboxes warm up, the first is ready in about 35 days"
 
 
 # ── over days, with the whole mind ───────────────────────────────────────────────────────────────
