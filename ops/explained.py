@@ -126,7 +126,7 @@ def _mailbox(connection: Any, name: str) -> dict[str, list[dict[str, Any]]]:
     )
     boxes = _named(connection, _MAILBOX, columns, {"name": name})
     states = {
-        scope: connection.execute(_STATE, (client, scope, who)).fetchone()
+        f"{scope} {who}": connection.execute(_STATE, (client, scope, who)).fetchone()
         for client, scope, who in senders_named(connection, name)
         if scope != "route"
     }
@@ -147,10 +147,10 @@ def _mailbox(connection: Any, name: str) -> dict[str, list[dict[str, Any]]]:
 
 def _out(states: Mapping[str, Any]) -> str:
     """Whose state keeps the mailbox out, "" when none does."""
-    for scope, row in states.items():
+    for who, row in states.items():
         if row is not None and row[0] == "unhealthy":
             back = f"until {as_text(row[2])}" if row[2] else "until a person lets it back: `mailfleet resume`"
-            return f"the {scope} is out of rotation since {as_text(row[1])}, {back}"
+            return f"{who} is out of rotation since {as_text(row[1])}, {back}"
     return ""
 
 

@@ -3,8 +3,10 @@
 from typing import Any
 
 from schemas.health import Evidence
+from schemas.ids import DomainName
 from schemas.reputation import Feed
 from streams.fleet.alerting import FEEDS, numbers
+from streams.fleet.organisation import organisation_of
 
 _STATES = """
 select from_at, client, scope, name, state, until, then_state, quota_share, rule, policy, window_text, numerator,
@@ -59,7 +61,10 @@ where scope = 'all'
 order by decided_at desc, seq desc, n desc limit 20
 """
 _MAILBOX = "select client, domain, routes from mailboxes where mailbox = %s"
-_DOMAIN = "select client from domains where domain = %s"
+_DOMAIN = """
+select client from domains where domain = %(name)s
+union select client from sender_states where scope = 'domain' and name = %(name)s
+"""
 _ROUTE = "select client, route from routes where client || '/' || route = %s"
 _CLIENT = "select client from domains where client = %s limit 1"
 WORDS = {
@@ -77,12 +82,17 @@ def senders_named(connection: Any, name: str) -> list[Sender]:
     """Return the sender of this name first, then those above it; a route is named CLIENT/ROUTE. [] for none."""
     for client, domain, routes in connection.execute(_MAILBOX, (name,)).fetchall():
         ways = [(client, "route", route) for route in routes]
-        return [(client, "mailbox", name), (client, "domain", domain), *ways, (client, "client", client)]
-    for (client,) in connection.execute(_DOMAIN, (name,)).fetchall():
-        return [(client, "domain", name), (client, "client", client)]
+        return [(client, "mailbox", name), *_domains(client, domain), *ways, (client, "client", client)]
+    for (client,) in connection.execute(_DOMAIN, {"name": name}).fetchall():
+        return [*_domains(client, name), (client, "client", client)]
     for client, route in connection.execute(_ROUTE, (name,)).fetchall():
         return [(client, "route", route), (client, "client", client)]
     return [(client, "client", client) for (client,) in connection.execute(_CLIENT, (name,)).fetchall()]
+
+
+def _domains(client: str, domain: str) -> list[Sender]:
+    """A domain and, where that is another, its organisational domain, whose state holds for it, too."""
+    return [(client, "domain", name) for name in dict.fromkeys((domain, organisation_of(DomainName(domain))))]
 
 
 def story(connection: Any, senders: list[Sender]) -> list[dict[str, Any]]:

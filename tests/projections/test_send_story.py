@@ -7,10 +7,20 @@ import msgspec
 import psycopg
 
 from ops.explained import explained
+from ops.fleet_orders import owner_among
 from ops.send_story import LIMITS
-from schemas.fleet import ReceiverThrottled, RouteDeclared, RouteRecovered, RouteTripped, StartOrdered, StopOrdered
-from schemas.health import Evidence
-from schemas.ids import ClientId, RouteId
+from schemas.fleet import (
+    DomainDeclared,
+    MailboxDeclared,
+    ReceiverThrottled,
+    RouteDeclared,
+    RouteRecovered,
+    RouteTripped,
+    StartOrdered,
+    StopOrdered,
+)
+from schemas.health import Evidence, HealthChanged
+from schemas.ids import ClientId, DomainName, MailboxAddress, RouteId
 from schemas.sending import (
     AttemptAssigned,
     AttemptRefused,
@@ -94,3 +104,23 @@ def test_a_route_tells_its_trips_its_receivers_and_its_stops(models: str) -> Non
         "route own is out: no answer at connect. 5 in a row, against 5; refused. It is tried with one mail at "
         "2026-03-02 08:28:00 UTC",
     ]
+
+
+SUB = DomainDeclared(ACME, DomainName("mail.acme.test"))
+BOX = MailboxAddress("anna@mail.acme.test")
+
+
+def test_an_organisation_of_which_only_sub_domains_are_declared_has_a_story_and_a_way_back(models: str) -> None:
+    why = Evidence("complaint rate", "spring-1", "7 days", 5, 1400, 0.003)
+    out = HealthChanged(ACME, "domain", "acme.test", "active", "unhealthy", why)
+    apply(models, ROUTE, SUB, MailboxDeclared(ACME, BOX, (OWN,), 40), out, journal="fleet-journal")
+    for name in ("acme.test", "mail.acme.test", BOX):
+        (line,) = told(models, name)
+        assert line.endswith("A person lets it back: mailfleet resume domain acme.test --reason ..."), name
+    with psycopg.connect(models) as connection:
+        stands = explained(connection, BOX)["mailbox"][0]["stands still because"]
+    assert stands.startswith("domain acme.test is out of rotation since")
+    assert owner_among([ROUTE, SUB], "domain", "acme.test") == ACME
+    assert owner_among([ROUTE, SUB], "domain", "mail.acme.test") == ACME
+    assert owner_among([ROUTE, SUB], "route", "acme/own") == ACME
+    assert owner_among([ROUTE, SUB], "domain", "other.test") is None
