@@ -126,7 +126,7 @@ def _mailbox(connection: Any, name: str) -> dict[str, list[dict[str, Any]]]:
     )
     boxes = _named(connection, _MAILBOX, columns, {"name": name})
     states = {
-        f"{scope} {who}": connection.execute(_STATE, (client, scope, who)).fetchone()
+        scope if who == name else f"{scope} {who}": connection.execute(_STATE, (client, scope, who)).fetchone()
         for client, scope, who in senders_named(connection, name)
         if scope != "route"
     }
@@ -150,7 +150,7 @@ def _out(states: Mapping[str, Any]) -> str:
     for who, row in states.items():
         if row is not None and row[0] == "unhealthy":
             back = f"until {as_text(row[2])}" if row[2] else "until a person lets it back: `mailfleet resume`"
-            return f"{who} is out of rotation since {as_text(row[1])}, {back}"
+            return f"the {who} is out of rotation since {as_text(row[1])}, {back}"
     return ""
 
 

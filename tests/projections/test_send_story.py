@@ -119,7 +119,7 @@ def test_an_organisation_of_which_only_sub_domains_are_declared_has_a_story_and_
         assert line.endswith("A person lets it back: mailfleet resume domain acme.test --reason ..."), name
     with psycopg.connect(models) as connection:
         stands = explained(connection, BOX)["mailbox"][0]["stands still because"]
-    assert stands.startswith("domain acme.test is out of rotation since")
+    assert stands.startswith("the domain acme.test is out of rotation since")
     assert owner_among([ROUTE, SUB], "domain", "acme.test") == ACME
     assert owner_among([ROUTE, SUB], "domain", "mail.acme.test") == ACME
     assert owner_among([ROUTE, SUB], "route", "acme/own") == ACME
