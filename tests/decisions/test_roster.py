@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from ops.simulation.engine import Scenario, Simulation, Wish, declared_fleet
 from schemas.fleet import MailboxDeclared, MailboxWarmed, StopOrdered
-from schemas.health import AlertRaised, AlertResolved, CapacityPlanned, HealthChanged, ReserveChanged, RestBegan
+from schemas.health import (
+    AlertRaised,
+    AlertResolved,
+    CapacityPlanned,
+    Evidence,
+    HealthChanged,
+    ReserveChanged,
+    RestBegan,
+    Scope,
+)
 from schemas.ids import ClientId, DomainName, MailboxAddress
 from schemas.policy import Lists, Policy, PolicyApplied, Reserve, Rotation, WarmUp
 from schemas.registry import Fact
@@ -192,6 +201,28 @@ def test_a_person_is_told_days_before_the_reserve_is_gone_and_when_the_next_are_
     assert low.evidence.rule == "at the pace of the last week it lasts 3.5 days"
     assert low.evidence.said == "3 mailboxes warm up, the first is ready in about 4 days"
     assert planned(fleet(1, 80), 100_000).reserve == "exhausted"
+
+
+@pytest.mark.parametrize(("scope", "name"), [("mailbox", "box0@acme.test"), ("domain", "acme.test")])
+def test_a_resting_mailbox_finishes_its_threads_and_begins_none(scope: Scope, name: str) -> None:
+    story = FleetStory()
+    story.fleet("acme", 1)
+    story.policy("acme", rotation=Rotation(enabled=False))
+    story.ask("acme", "first", thread_id="talk")
+    story.tick(3)
+    rest = RestBegan(ACME, scope, name, story.now + timedelta(days=2), Evidence("weekly rest", "test"))
+    for key in story.mind.rows_of(rest, story.now):
+        row = story.mind.evolve(key, story.rows.get(key), rest, story.now)
+        story.rows.put(key, 1_000, row)
+        story.mind.changed(story.state, key, row)
+    story.ask("acme", "new")
+    story.tick(3)
+    story.ask("acme", "second", thread_id="talk")
+    story.tick(3)
+    assert [given_.ref.send_id for _, given_ in story.assigned] == ["first", "second"]
+    story.now += timedelta(days=2)
+    story.tick(3)
+    assert [given_.ref.send_id for _, given_ in story.assigned][2:] == ["new"], "moved, not lost"
 
 
 def test_the_forecast_is_that_of_the_ramp() -> None:
