@@ -1,6 +1,7 @@
 """How a client's mailboxes stand today: what each can carry, who is warm, well, resting or in reserve."""
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from streams.fleet import lists
 from streams.fleet.health import allowed, is_well
 from streams.fleet.organisation import organisation_of
 from streams.fleet.state import FleetState, MailboxRow, SenderRow, domain_of
-from streams.fleet.warmup import cap_of, days_to_target, ramp_of_mailbox
+from streams.fleet.warmup import cap_of, days_to_target, ramp_of_domain, ramp_of_mailbox
 from streams.fleet.windows import Buckets, Counts, since
 
 A_WEEK = timedelta(days=7)
@@ -78,6 +79,45 @@ def _place(state: FleetState, row: MailboxRow, of_domain: list[SenderRow], polic
         own.buckets,
         0 if warm else days_to_target(own, ramp_of_mailbox(policy.warm_up, declared.daily_quota), at.isoformat()[:10]),
     )
+
+
+def bounds_of(state: FleetState, client: ClientId, policy: Policy, places: Iterable[Place]) -> dict[DomainName, int]:
+    """Return what each domain that has a bound may send a day: its quota, its warm-up, the share of its state."""
+    found: dict[DomainName, int] = {}
+    for name in dict.fromkeys(place.domain for place in places):
+        row, sender = state.domain(client, name), state.sender("domain", client, name)
+        most = row.declared.daily_quota if row is not None else 0
+        if policy.warm_up.enabled:
+            ramp = ramp_of_domain(policy.warm_up, most)
+            most = cap_of(sender, ramp) if sender.cap else ramp.start
+        if most:
+            found[name] = max(1, int(most * sender.share))
+    return found
+
+
+class Load:
+    """What mailboxes carry today, each domain's together no more than its bound."""
+
+    def __init__(self, places: Iterable[Place], bounds: Mapping[DomainName, int]) -> None:
+        self._bounds = bounds
+        self._mails: Counter[DomainName] = Counter()
+        for place in places:
+            self._mails[place.domain] += place.today
+        self.total = sum(self._of(domain) for domain in self._mails)
+
+    def _of(self, domain: DomainName) -> int:
+        return min(self._mails[domain], self._bounds.get(domain, self._mails[domain]))
+
+    def with_more(self, place: Place, mails: int) -> int:
+        """Return the total if the place carried so many more (or fewer)."""
+        now = self._mails[place.domain]
+        more = min(now + mails, self._bounds.get(place.domain, now + mails))
+        return self.total - self._of(place.domain) + more
+
+    def take(self, place: Place, mails: int) -> None:
+        """Let the place carry so many more (or fewer)."""
+        self.total = self.with_more(place, mails)
+        self._mails[place.domain] += mails
 
 
 def rests(sender: SenderRow, at: datetime) -> bool:

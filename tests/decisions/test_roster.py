@@ -181,6 +181,31 @@ def test_the_reserve_is_filled_gently_and_only_beside_enough_capacity() -> None:
     assert reserve.changes(ACME, full, WITH_RESERVE, demand=1000, new_day=True) == []
 
 
+def test_a_domain_at_its_bound_is_no_capacity_and_calls_those_who_can_carry_more() -> None:
+    bounds = {DomainName("one.test"): 100}
+    busy = [place(f"box{n}") for n in range(20)]
+    same, other = waiting("same", delivered=90), place("r", "two.test", in_reserve=True, today=4)
+    places = [*busy, same, other]
+    assert planned(places, 120).capacity == 20 * 30 + 4 + 4
+    told = reserve.capacity(ACME, places, WITH_RESERVE, 120, "2026-03-02", RosterRow(), bounds)
+    assert told.capacity == 104
+    found = reserve.changes(ACME, places, WITH_RESERVE, 120, new_day=False, bounds=bounds)
+    assert [change.mailbox for change in found] == [other.mailbox], "the other's domain can carry no more"
+    assert (found[0].evidence.numerator, found[0].evidence.threshold) == (104, 120)
+
+
+def test_what_a_domains_warm_up_allows_bounds_what_is_planned() -> None:
+    story = FleetStory()
+    story.fleet("acme", 10, daily_quota=30)
+    for n in range(10):
+        story.sees(MailboxWarmed(ACME, MailboxAddress(f"box{n}@acme.test"), NOW, "before"))
+    story.policy("acme", warm_up=WarmUp(target_per_day=30, domain_start_per_day=50), reserve=Reserve(share=0.2))
+    story.tick(2)
+    (planned_,) = story.decided(CapacityPlanned)
+    assert isinstance(planned_, CapacityPlanned)
+    assert planned_.capacity == 50
+
+
 def test_without_a_share_all_come_back() -> None:
     places = [waiting("one"), place("sick", in_reserve=True, well=False, today=0), place("work")]
     found = reserve.changes(ACME, places, Policy(version="p"), demand=0, new_day=False)
