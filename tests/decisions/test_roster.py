@@ -228,6 +228,25 @@ def test_a_person_is_told_days_before_the_reserve_is_gone_and_when_the_next_are_
     assert planned(fleet(1, 80), 100_000).reserve == "exhausted"
 
 
+def test_in_reserve_a_mailbox_carries_a_trickle_of_real_mail_and_nothing_beyond_it() -> None:
+    story = FleetStory()
+    story.fleet("acme", 2, daily_quota=30)
+    story.policy("acme", reserve=Reserve(share=0.5, trickle_per_day=4), rotation=Rotation(enabled=False))
+    into = ReserveChanged(ACME, MailboxAddress("box0@acme.test"), "reserve", Evidence("the reserve is filled", "test"))
+    for key in story.mind.rows_of(into, story.now):
+        row = story.mind.evolve(key, story.rows.get(key), into, story.now)
+        story.rows.put(key, 1_000, row)
+        story.mind.changed(story.state, key, row)
+    for day in range(3):
+        for n in range(14):
+            story.ask("acme", f"d{day}-{n}")
+        story.tick(60)
+        story.now += timedelta(days=1)
+    assert story.decided(ReserveChanged) == [], "what is wanted can be carried without it"
+    of_box = {box: sorted(days.values()) for box, days in story.per_day().items()}
+    assert of_box == {"box0@acme.test": [4, 4, 4], "box1@acme.test": [10, 10, 10]}
+
+
 @pytest.mark.parametrize(("scope", "name"), [("mailbox", "box0@acme.test"), ("domain", "acme.test")])
 def test_a_resting_mailbox_finishes_its_threads_and_begins_none(scope: Scope, name: str) -> None:
     story = FleetStory()
