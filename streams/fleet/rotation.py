@@ -70,7 +70,7 @@ def _may_rest(place: Place) -> bool:
 def _whose_turn(own: Sequence[Place], rules: Rotation, number: int, day: date) -> list[Place]:
     """The domain's mailboxes whose rest begins on the day: another share of them each week."""
     count = day.toordinal() + number
-    if count % rules.rest_every_days or rules.rest_share <= 0:
+    if rules.rest_every_days < 1 or rules.rest_share <= 0 or count % rules.rest_every_days:
         return []
     groups = max(1, round(1 / rules.rest_share))
     turn = count // rules.rest_every_days % groups
