@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from ops.send_story import told
 from ops.stories import Sender, senders_named, story
 
 _SEND = """
@@ -32,6 +33,10 @@ where send_id = %(send_id)s and (client = %(client)s or %(client)s = '') order b
 _REPLIED = """
 select kind, mailbox, folder, uid, message_id, replied_at from replies
 where send_id = %(send_id)s and (client = %(client)s or %(client)s = '') order by client, replied_at
+"""
+_WAITS = """
+select limit_name, earliest_at, rule, told_at from waiting
+where send_id = %(send_id)s and (client = %(client)s or %(client)s = '') order by client
 """
 _HELD = """
 select u.reason, u.client, u.rule, u.ordered_by, u.since, u.until, u.ended_by
@@ -86,7 +91,7 @@ def _send(connection: Any, name: str) -> dict[str, list[dict[str, Any]]]:
     values = {"client": client, "send_id": send_id}
     send_columns = ("send", "campaign", "state", "reason", "attempts", "requested", "changed", "waits for", "earliest")
     columns = ("attempt", "mailbox", "route", "chosen by", "outcome", "reply", "verdict", "assigned", "settled")
-    return {
+    found = {
         "send": _named(connection, _SEND, send_columns, values),
         "refused requests": _named(connection, _REFUSED, ("send", "reason", "detail", "at"), values),
         "attempts": _named(connection, _ATTEMPTS, columns, values),
@@ -95,6 +100,9 @@ def _send(connection: Any, name: str) -> dict[str, list[dict[str, Any]]]:
         "replies": _named(connection, _REPLIED, ("kind", "mailbox", "folder", "uid", "message id", "at"), values),
         "the recipient is suppressed": _named(connection, _HELD, HELD_COLUMNS, values),
     }
+    waits = _named(connection, _WAITS, ("limit", "earliest", "rule", "at"), values)
+    lines = told(found, waits)
+    return {**found, "story": lines} if lines else found
 
 
 def _mailbox(connection: Any, name: str) -> dict[str, list[dict[str, Any]]]:
@@ -118,7 +126,7 @@ def _mailbox(connection: Any, name: str) -> dict[str, list[dict[str, Any]]]:
     )
     boxes = _named(connection, _MAILBOX, columns, {"name": name})
     states = {
-        scope: connection.execute(_STATE, (client, scope, who)).fetchone()
+        scope if who == name else f"{scope} {who}": connection.execute(_STATE, (client, scope, who)).fetchone()
         for client, scope, who in senders_named(connection, name)
         if scope != "route"
     }
@@ -139,10 +147,10 @@ def _mailbox(connection: Any, name: str) -> dict[str, list[dict[str, Any]]]:
 
 def _out(states: Mapping[str, Any]) -> str:
     """Whose state keeps the mailbox out, "" when none does."""
-    for scope, row in states.items():
+    for who, row in states.items():
         if row is not None and row[0] == "unhealthy":
             back = f"until {as_text(row[2])}" if row[2] else "until a person lets it back: `mailfleet resume`"
-            return f"the {scope} is out of rotation since {as_text(row[1])}, {back}"
+            return f"the {who} is out of rotation since {as_text(row[1])}, {back}"
     return ""
 
 

@@ -35,11 +35,14 @@ from streams.agents.read_mail import API_PROVIDERS
 from streams.delivery.identity import AddressInvalid, normalise
 from streams.fleet.organisation import organisation_of
 from streams.fleet.pace import ZoneUnknown, zone
+from streams.fleet.quota import LONGEST_SLOT
 
 Declared = ClientDeclared | PolicyApplied | DomainDeclared | RouteDeclared | MailboxDeclared | CostDeclared
 CONSENT_ONLY = ("ses", "mailgun")
 """Amazon's and Sinch's policies forbid mail that nobody asked for (AWS SES FAQ on enforcement; Sinch AUP 1b-1d)."""
 _AFTER_READING = re.compile(r"|seen|move:[^/\r\n]+")
+A_MONTH = 30 * 86_400
+SLOWEST = 1 / 3_600  # a second: one mail an hour
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 CSV_COLUMNS = ("client", "mailbox", "daily_quota", "routes", "secret", "name", "username")
 
@@ -368,8 +371,13 @@ class _Reading:
             self.wrong.append(f"{where}, pace: {span} is no span within 0-24")
         if min(pace.gap_seconds, pace.gap_jitter_seconds, pace.company_gap_seconds, pace.first_retry_seconds) < 0:
             self.wrong.append(f"{where}, pace: gaps and waits must not be negative")
+        if max(pace.gap_seconds, pace.gap_jitter_seconds, pace.company_gap_seconds, pace.first_retry_seconds) > A_MONTH:
+            self.wrong.append(f"{where}, pace: gaps and waits must be at most {A_MONTH} seconds, a month")
         if min(pace.slot_seconds, pace.max_attempts) < 1:
             self.wrong.append(f"{where}, pace: slot_seconds and max_attempts must be at least 1")
+        if pace.slot_seconds > LONGEST_SLOT.total_seconds():
+            most = f"{LONGEST_SLOT.total_seconds():.0f}"
+            self.wrong.append(f"{where}, pace: slot_seconds must be at most {most}: ceilings in 24 hours count on it")
         return pace
 
     def _policy(self, name: str, client: _Client) -> Policy:
@@ -393,8 +401,10 @@ class _Reading:
             self.wrong.append(f"{where}: provider {way.provider} is not known; known are {', '.join(PROVIDERS)}")
         if min(way.ceiling_24h, way.ceiling_per_second, way.monthly_usd, way.per_thousand_usd) < 0:
             self.wrong.append(f"{where}: ceilings and prices must not be negative")
-        if way.pause_seconds < 1:
-            self.wrong.append(f"{where}: pause_seconds must be at least 1")
+        if not (way.ceiling_per_second == 0 or SLOWEST <= way.ceiling_per_second < 1_000_000):
+            self.wrong.append(f"{where}: ceiling_per_second must be 0 for none, or at least one mail an hour")
+        if not 1 <= way.pause_seconds <= A_MONTH:
+            self.wrong.append(f"{where}: pause_seconds must be at least 1 and at most {A_MONTH}")
         if way.tls == "none" and way.host not in LOOPBACK:
             self.wrong.append(f'{where}: tls = "none" would send passwords in clear; only a loopback host may have it')
         if way.max_connections < 1 or not 0 <= way.port < 65536:

@@ -1,12 +1,16 @@
 """Operators' orders, without Postgres: stops, told to every partition that could claim or assign; pauses of senders."""
 
+from collections.abc import Iterable
+
+from ops.fleet_file import Declared
 from ops.fleet_plan import known, publish
-from schemas.fleet import StartOrdered, StopOrdered, StopScope
+from schemas.fleet import DomainDeclared, StartOrdered, StopOrdered, StopScope
 from schemas.health import ListReleaseOrdered, PauseOrdered, ResumeOrdered, Scope
 from schemas.ids import ClientId
 from schemas.topics import DELIVERY_INPUTS, FLEET_INPUTS, partition_of
 from streams.agents.facts import append
 from streams.fleet.decide import declared_key
+from streams.fleet.organisation import organisation_of
 from streams.log.kafka import Writer
 from streams.settings import Settings
 
@@ -38,9 +42,17 @@ async def owner_of(settings: Settings, scope: Scope, name: str) -> ClientId | No
 
     Raises JournalBroken, LogUnreachable.
     """
-    for fact in await known(settings):
+    return owner_among(await known(settings), scope, name)
+
+
+def owner_among(facts: Iterable[Declared], scope: Scope, name: str) -> ClientId | None:
+    """The same among these facts. A domain has a state, too, when only its sub-domains are declared."""
+    for fact in facts:
         kind, id_ = declared_key(fact)
-        if kind == scope and name in (id_, id_.partition("/")[2] if scope == "domain" else id_):
+        names = [id_]
+        if isinstance(fact, DomainDeclared):
+            names += [fact.domain, organisation_of(fact.domain)]
+        if kind == scope and name in names:
             return fact.client
     return None
 

@@ -1,6 +1,7 @@
 """The policy in a fleet file: [policy] for all, [clients.NAME.policy] over it; what is wrong; its version."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -54,6 +55,11 @@ def _whole(value: Any) -> Any:
 
 
 RATES = ("rate", "share")
+TIMES = ("hours", "days", "minutes")
+MOST_OF_TIME, MOST = 10_000, 10_000_000
+"""Beyond these a sum of times leaves the calendar, or a number is a slip of the pen."""
+DIVIDE = ("rest_every_days", "speed_minutes")
+"""How often something is done: 0 is no time between."""
 
 
 def _senseless(policy: Policy) -> Iterator[str]:
@@ -62,13 +68,25 @@ def _senseless(policy: Policy) -> Iterator[str]:
         for name, value in msgspec.structs.asdict(section).items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
-            if value < 0:
+            most = MOST_OF_TIME if any(word in name for word in TIMES) else MOST
+            if not math.isfinite(value):
+                yield f".{part}.{name} must be a finite number: a rule that is held against {value} never speaks"
+            elif value < 0:
                 yield f".{part}.{name} must not be negative"
+            elif value < 1 and name in DIVIDE:
+                yield f".{part}.{name} must be at least 1"
+            elif value > most:
+                yield f".{part}.{name} must be at most {most}"
             elif isinstance(value, float) and value > 1 and any(word in name for word in RATES):
                 yield f".{part}.{name} is a share of 1: {value / 100:g} is {value:g} %"
     warm = policy.warm_up
     if min(warm.start_per_day, warm.domain_start_per_day, warm.target_per_day) < 1:
         yield ".warm_up: start_per_day, domain_start_per_day and target_per_day must be at least 1"
+    if max(warm.growth, warm.domain_growth) > 10:
+        yield ".warm_up: growth must be at most 10"
+    for receiver, ceiling in policy.receivers.ceilings_24h.items():
+        if ceiling < 0:
+            yield f".receivers.ceilings_24h.{receiver} must not be negative; 0 is none"
     if min(warm.growth, warm.domain_growth) < 1 or warm.days_at_least < 1:
         yield ".warm_up: growth must be at least 1.0 and days_at_least at least 1"
     if policy.health.watched_share <= 0:

@@ -3,8 +3,10 @@
 from typing import Any
 
 from schemas.health import Evidence
+from schemas.ids import DomainName
 from schemas.reputation import Feed
 from streams.fleet.alerting import FEEDS, numbers
+from streams.fleet.organisation import organisation_of
 
 _STATES = """
 select from_at, client, scope, name, state, until, then_state, quota_share, rule, policy, window_text, numerator,
@@ -44,8 +46,25 @@ select decided_at, mailbox, goes_to, rule, said from reserve_moves
 where (client, 'mailbox', mailbox) in (select * from unnest(%s::text[], %s::text[], %s::text[]))
 order by decided_at desc limit 20
 """
+_ORDERS = """
+select decided_at, client, scope, subject, decision, rule, until, evidence from decisions
+where scope = 'all'
+    or (scope = 'route' and decision not in ('back', 'watched', 'left out', 'on probation') and (client, subject) in (
+        select c, c || '/' || n from unnest(%(clients)s::text[], %(scopes)s::text[], %(names)s::text[]) as t (c, s, n)
+        where s = 'route'))
+    or (decision in ('stopped', 'started') and (
+        (scope, subject) in (
+            select s, n from unnest(%(clients)s::text[], %(scopes)s::text[], %(names)s::text[]) as t (c, s, n))
+        or (scope = 'campaign' and split_part(subject, '/', 1) in (
+            select n from unnest(%(clients)s::text[], %(scopes)s::text[], %(names)s::text[]) as t (c, s, n)
+            where s = 'client'))))
+order by decided_at desc, seq desc, n desc limit 20
+"""
 _MAILBOX = "select client, domain, routes from mailboxes where mailbox = %s"
-_DOMAIN = "select client from domains where domain = %s"
+_DOMAIN = """
+select client from domains where domain = %(name)s
+union select client from sender_states where scope = 'domain' and name = %(name)s
+"""
 _ROUTE = "select client, route from routes where client || '/' || route = %s"
 _CLIENT = "select client from domains where client = %s limit 1"
 WORDS = {
@@ -63,12 +82,17 @@ def senders_named(connection: Any, name: str) -> list[Sender]:
     """Return the sender of this name first, then those above it; a route is named CLIENT/ROUTE. [] for none."""
     for client, domain, routes in connection.execute(_MAILBOX, (name,)).fetchall():
         ways = [(client, "route", route) for route in routes]
-        return [(client, "mailbox", name), (client, "domain", domain), *ways, (client, "client", client)]
-    for (client,) in connection.execute(_DOMAIN, (name,)).fetchall():
-        return [(client, "domain", name), (client, "client", client)]
+        return [(client, "mailbox", name), *_domains(client, domain), *ways, (client, "client", client)]
+    for (client,) in connection.execute(_DOMAIN, {"name": name}).fetchall():
+        return [*_domains(client, name), (client, "client", client)]
     for client, route in connection.execute(_ROUTE, (name,)).fetchall():
         return [(client, "route", route), (client, "client", client)]
     return [(client, "client", client) for (client,) in connection.execute(_CLIENT, (name,)).fetchall()]
+
+
+def _domains(client: str, domain: str) -> list[Sender]:
+    """A domain and, where that is another, its organisational domain, whose state holds for it, too."""
+    return [(client, "domain", name) for name in dict.fromkeys((domain, organisation_of(DomainName(domain))))]
 
 
 def story(connection: Any, senders: list[Sender]) -> list[dict[str, Any]]:
@@ -83,6 +107,7 @@ def story(connection: Any, senders: list[Sender]) -> list[dict[str, Any]]:
     told += [{"at": row[0], "what": _of_list(*row[1:])} for row in connection.execute(_LISTS, named)]
     told += [{"at": row[0], "what": _of_rest(*row[1:])} for row in connection.execute(_RESTS, columns)]
     told += [{"at": row[0], "what": _of_move(*row[1:])} for row in connection.execute(_MOVES, columns)]
+    told += [{"at": row[0], "what": _of_order(*row[1:])} for row in connection.execute(_ORDERS, named)]
     return sorted(told, key=lambda line: line["at"], reverse=True)
 
 
@@ -156,3 +181,21 @@ def _of_rest(scope: str, name: str, until: Any, rule: str, said: str) -> str:
 def _of_move(mailbox: str, goes_to: str, rule: str, said: str) -> str:
     where = "goes into the reserve, with a trickle of mail" if goes_to == "reserve" else "joins from the reserve"
     return f"mailbox {mailbox} {where}: {rule}. {said}".rstrip(". ")
+
+
+def _of_order(client: str, scope: str, subject: str, decision: str, rule: str, until: Any, evidence: str) -> str:
+    """What the breaker of a route did, what a receiver said over it, and what a person stopped or let go on."""
+    who = "all mail" if scope == "all" else f"{scope} {subject.removeprefix(f'{client}/') if client else subject}"
+    said = f" {evidence.rstrip('.')}." if evidence else ""
+    match decision:
+        case "tripped":
+            return f"{who} is out: {rule}.{said} It is tried with one mail at {until:%Y-%m-%d %H:%M:%S %Z}"
+        case "recovered":
+            return f"{who} works again: {rule}.{said}".rstrip(".")
+        case "stopped":
+            order = scope if scope == "all" else f"{scope} {subject}"
+            return f"{who} is stopped {rule}. A person lets it go on: mailfleet start {order}"
+        case "started":
+            return f"{who} goes on {rule}"
+    back = f" Its mail waits until {until:%Y-%m-%d %H:%M:%S %Z} and is then tried with one" if until else ""
+    return f"over {who}, {decision}: {rule}.{said}{back}"

@@ -53,13 +53,13 @@ def project(fact: Fact, place: Place) -> Iterable[Statement]:
             yield _row(place, fact.client, "domain", fact.domain, decision, why.rule, None, _numbers(why))
         case RouteTripped():
             name = f"{fact.client}/{fact.route}"
-            yield _row(place, fact.client, "route", name, "tripped", fact.rule, fact.until, fact.evidence)
+            yield _row(place, fact.client, "route", name, "tripped", fact.rule, fact.until, _said(fact))
         case RouteRecovered():
             name, evidence = f"{fact.client}/{fact.route}", fact.evidence
             yield _row(place, fact.client, "route", name, "recovered", "a mail went through", None, evidence)
         case ReceiverThrottled():
             name, decision = f"{fact.client}/{fact.route}", f"{fact.receiver} rests, no. {fact.times} in a row"
-            yield _row(place, fact.client, "route", name, decision, fact.rule, fact.until, fact.evidence)
+            yield _row(place, fact.client, "route", name, decision, fact.rule, fact.until, _said(fact))
         case ReceiverEased(over=True):
             name, decision = f"{fact.client}/{fact.route}", f"{fact.receiver} as before"
             yield _row(place, fact.client, "route", name, decision, "it takes our mail again", None, fact.evidence)
@@ -78,6 +78,10 @@ def _numbers(why: Evidence) -> str:
     of = f" of {why.denominator:g}" if why.denominator else ""
     counted = f"{why.numerator:g}{of} in {why.window}, against {why.threshold:g}" if why.numerator else ""
     return "; ".join(filter(None, (counted, why.said)))
+
+
+def _said(fact: RouteTripped | ReceiverThrottled) -> str:
+    return "; ".join(filter(None, (_numbers(fact.why) if fact.why is not None else "", fact.evidence)))
 
 
 def _is_told_once(fact: StopOrdered | StartOrdered, place: Place) -> bool:

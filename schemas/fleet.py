@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from schemas.health import Evidence
 from schemas.ids import CampaignId, ClientId, DomainName, MailboxAddress, RouteId
 from schemas.sending import BasisType
 
@@ -188,6 +189,7 @@ class RouteTripped(msgspec.Struct, frozen=True, omit_defaults=True):
     evidence: str
     account: str = ""
     tell: tuple[ClientId, ...] = ()  # the clients that share the account
+    why: Evidence | None = None  # None in journals of before it was told
 
 
 class AccountTripped(msgspec.Struct, frozen=True):
@@ -200,7 +202,7 @@ class AccountTripped(msgspec.Struct, frozen=True):
     evidence: str
 
 
-class ReceiverThrottled(msgspec.Struct, frozen=True):
+class ReceiverThrottled(msgspec.Struct, frozen=True, omit_defaults=True):
     """One receiver gets too much from us over the route: its mail waits until `until`, all other mail goes on.
 
     `receiver` is a receiving provider or, where none is known, the recipients' domain; `times` counts in a row.
@@ -213,6 +215,7 @@ class ReceiverThrottled(msgspec.Struct, frozen=True):
     times: int
     rule: str
     evidence: str
+    why: Evidence | None = None  # None in journals of before it was told
 
 
 class ReceiverEased(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -232,3 +235,14 @@ class RouteRecovered(msgspec.Struct, frozen=True, omit_defaults=True):
     client: ClientId
     route: RouteId
     evidence: str = ""
+
+
+class RouteProven(msgspec.Struct, frozen=True):
+    """A receiver took a mail over the route after others throttled: they mean themselves, and not us.
+
+    `evidence`: which attempt, and what was said.
+    """
+
+    client: ClientId
+    route: RouteId
+    evidence: str

@@ -96,6 +96,7 @@ _CLASSES: tuple[type[Fact], ...] = (
     fleet.RouteTripped,
     fleet.AccountTripped,
     fleet.RouteRecovered,
+    fleet.RouteProven,
     fleet.ReceiverThrottled,
     fleet.ReceiverEased,
     dns.DomainObserved,

@@ -279,6 +279,7 @@ class SendAssigned(msgspec.Struct, frozen=True, omit_defaults=True):
     route_free_at: datetime | None = None  # when the ceiling a second allows the route's next
     bucket: str = ""  # "organisation/receiver" whose 24 hours hold this attempt
     list_id: str = ""  # the list whose canary holds this attempt; "" when it has none, or is cleared
+    policy: str = ""  # the version that led; "" in journals of before it was told
 
 
 class SendTurnedAway(msgspec.Struct, frozen=True):

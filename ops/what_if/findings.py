@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ops.sentences import held as said
 from ops.what_if.policy_file import changed
 from ops.what_if.study import WORDS, Column, Study, Word
-from schemas.fleet import RouteTripped
+from schemas.fleet import ReceiverThrottled, RouteTripped
 from schemas.health import GateClosed, GateOpened, HealthChanged, ListChanged
 from schemas.ids import ClientId
 from schemas.registry import TYPE_OF, Fact
@@ -179,9 +179,13 @@ def _by_key(decided: Iterable[tuple[datetime, Fact]]) -> dict[tuple[str, ...], l
 
 
 def _who(fact: Fact) -> Iterator[str]:
-    for name in ("client", "scope", "name", "mailbox", "domain", "route", "check", "list_id", "was", "now"):
+    for name in ("client", "scope", "name", "mailbox", "domain", "route", "receiver", "check", "list_id", "was", "now"):
         yield str(getattr(fact, name, ""))
-    yield fact.rule if isinstance(fact, RouteTripped) else str(getattr(getattr(fact, "evidence", None), "rule", ""))
+    yield (
+        fact.rule
+        if isinstance(fact, RouteTripped | ReceiverThrottled)
+        else str(getattr(getattr(fact, "evidence", None), "rule", ""))
+    )
 
 
 def _paired(one: list[datetime], other: list[datetime]) -> tuple[int, list[datetime], list[datetime]]:

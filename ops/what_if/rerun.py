@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from schemas.fleet import ClientDeclared, RouteTripped
+from schemas.fleet import ClientDeclared, ReceiverThrottled, RouteTripped
 from schemas.health import (
     GateClosed,
     GateOpened,
@@ -35,7 +35,17 @@ from streams.fleet.state import FleetState
 from streams.log.rows import Rows
 
 AttemptName = tuple[ClientId, SendId, int]
-TOLD = (HealthChanged, ListChanged, WarmUpStepped, RestBegan, ReserveChanged, GateClosed, GateOpened, RouteTripped)
+TOLD = (
+    HealthChanged,
+    ListChanged,
+    WarmUpStepped,
+    RestBegan,
+    ReserveChanged,
+    GateClosed,
+    GateOpened,
+    RouteTripped,
+    ReceiverThrottled,
+)
 """Decisions about senders and lists: what two policies are compared by."""
 LOOKED_AT_EVERY = timedelta(minutes=15)
 """What time alone changes hangs on hours (rosters) and quarters of them (speed); all else names its time."""

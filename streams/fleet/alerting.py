@@ -174,7 +174,8 @@ def _throttle_name(fact: ReceiverThrottled | ReceiverEased) -> str:
 
 def _of_trip(fact: RouteTripped) -> AlertRaised:
     title = f"route {fact.route} of {fact.client} does not work: {fact.rule}"
-    detail = f"{fact.evidence} Its next try is at {fact.until:%Y-%m-%d %H:%M:%S} UTC."
+    counted = f" {numbers(fact.why)}." if fact.why is not None else ""
+    detail = f"{fact.evidence}{counted} Its next try is at {fact.until:%Y-%m-%d %H:%M:%S} UTC."
     return AlertRaised(fact.client, _trip_name(fact), "warning", title, detail, "route_tripped")
 
 

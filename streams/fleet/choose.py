@@ -89,15 +89,24 @@ def _lapsed(state: FleetState, at: datetime) -> list[SendLapsed]:
 
 def canaries_over(state: FleetState, at: datetime) -> list[ListChanged]:
     """Return what came of the canaries whose wait is over."""
-    over: dict[tuple[ClientId, str], datetime] = {}
+    found: list[ListChanged] = []
+    looked: set[tuple[ClientId, str]] = set()
+    again: list[tuple[datetime, ClientId, str]] = []
     while state.canaries and state.canaries[0][0] <= at:
-        until, client, list_id = heapq.heappop(state.canaries)
-        if state.list_row(client, list_id).state == "canary":
-            over[client, list_id] = until
-    for (client, list_id), until in over.items():  # until the row says otherwise
-        heapq.heappush(state.canaries, (until, client, list_id))
-    said = (lists.verdict(c, name, state.list_row(c, name), state.policy(c), at) for c, name in over)
-    return [change for change in said if change is not None]
+        when, client, list_id = heapq.heappop(state.canaries)
+        row = state.list_row(client, list_id)
+        if row.state != "canary" or row.until is None or (client, list_id) in looked:
+            continue
+        looked.add((client, list_id))
+        said = lists.verdict(client, list_id, row, state.policy(client), at)
+        if said is not None:
+            found.append(said)
+            again.append((when, client, list_id))  # until the row says otherwise
+        else:  # it was out once more meanwhile, or not all of it is
+            again.append((row.until if row.until > at else at + LOOK_AGAIN, client, list_id))
+    for entry in again:
+        heapq.heappush(state.canaries, entry)
+    return found
 
 
 # ── assigning ────────────────────────────────────────────────────────────────────────────────────
@@ -248,10 +257,10 @@ class _Plan:
             queue.level(lane.campaign)
 
     def _list_bars(self, client: ClientId, list_id: str) -> bool:
-        """Whether the list's sends must wait; one whose canary is out waits from now on."""
-        row, policy = self._state.list_row(client, list_id), self._policy(client)
-        barred = bool(list_id) and lists.bars(row, policy.lists, self._list_held[client, list_id])
-        if barred and row.state == "new":
+        """Whether the list's sends must wait; one whose canary is out, or out again, waits from now on."""
+        row, policy, planned = self._state.list_row(client, list_id), self._policy(client), self._list_held
+        barred = bool(list_id) and lists.bars(row, policy.lists, planned[client, list_id])
+        if barred and (row.state == "new" or (row.state == "canary" and planned[client, list_id])):
             self._canaries[client, list_id] = lists.canary_out(client, list_id, row, policy, self._at)
         return barred
 
@@ -579,7 +588,7 @@ class _Plan:
         bucket = bucket_of(domain, row.request.receiver, self._policy(client).receivers)
         self._list_held[client, list_id] += 1
         self._list_bars(client, list_id)
-        made = msgspec.structs.replace(given, bucket=bucket, list_id=list_id)
+        made = msgspec.structs.replace(given, bucket=bucket, list_id=list_id, policy=self._policy(client).version)
         return Again(None, [*self._steps_of(made), made, *self._canaries.values()])
 
     def _limit_of_again(self, given: SendAssigned) -> WaitLimit | None:
@@ -680,6 +689,7 @@ class _Plan:
             route_free_at=route_free_at,
             bucket=bucket,
             list_id=list_id,
+            policy=self._policy(client).version,
         )
 
     def _canary_list(self, client: ClientId, request: SendRequested) -> str:

@@ -19,6 +19,7 @@ from schemas.fleet import (
     ReceiverThrottled,
     RouteDeclared,
     RouteFailed,
+    RouteProven,
     RouteRecovered,
     RouteTripped,
     StartOrdered,
@@ -79,7 +80,7 @@ from streams.fleet.lists import verdict
 from streams.fleet.pace import gap
 from streams.fleet.retry import again_at
 from streams.fleet.roster import roster
-from streams.fleet.routes import EASED_AFTER, SEVERAL, is_its_own, pause_after, rest_after, who_receives
+from streams.fleet.routes import EASED_AFTER, SEVERAL, is_its_own, pause_after, rest_after, trip_evidence, who_receives
 from streams.fleet.speed import speed
 from streams.fleet.state import BacklogRow, FleetState, domain_of
 
@@ -180,7 +181,9 @@ def accepted(state: FleetState, fact: AttemptAccepted, at: datetime) -> list[Fac
         return []
     ended = _end(state, row, fact.ref, "accepted", at, gave_back=False)
     sign = SignCounted(fact.ref.client, fact.mailbox, fact.route, "accepted", again=row.deferred)
-    return [ended, *_counted(state, fact.ref, sign, at), *_eased(state, fact, row, at), *_recovered(state, fact)]
+    eased = _eased(state, fact, row, at)
+    recovered = _recovered(state, fact, proven=bool(eased))
+    return [ended, *_counted(state, fact.ref, sign, at), *eased, *recovered]
 
 
 def unknown(state: FleetState, fact: AttemptUnknown, at: datetime) -> list[Fact]:
@@ -269,13 +272,22 @@ def _tripped(
     return tripped(client, scope, name, row, said, evidence, policy, at)
 
 
-def _recovered(state: FleetState, fact: AttemptAccepted | AttemptRefused) -> list[Fact]:
-    """The route answered as it should; what a receiver says for now is no proof that others take our mail."""
+def _recovered(
+    state: FleetState, fact: AttemptAccepted | AttemptRefused, *, proven: bool = False
+) -> list[RouteRecovered | RouteProven]:
+    """The route answered as it should; what a receiver says for now is no proof that others take our mail.
+
+    `proven`: that somebody takes it is said already.
+    """
     row = state.route(fact.ref.client, fact.route)
-    taken = isinstance(fact, AttemptAccepted) or fact.verdict.fault != "network"
-    if row is None or not (row.failures or row.trips or (row.against and taken)):
+    if row is None:
         return []
-    return [RouteRecovered(fact.ref.client, fact.route, _what_was_said(fact))]
+    if row.failures or row.trips:
+        return [RouteRecovered(fact.ref.client, fact.route, _what_was_said(fact))]
+    taken = isinstance(fact, AttemptAccepted) or fact.verdict.fault != "network"
+    if not row.against or not taken or proven:
+        return []
+    return [RouteProven(fact.ref.client, fact.route, _what_was_said(fact))]
 
 
 def _what_was_said(fact: AttemptAccepted | AttemptRefused) -> str:
@@ -296,11 +308,14 @@ def _throttled(state: FleetState, fact: AttemptRefused, receiver: str, evidence:
     if row is None:
         return []
     pause, times = rest_after(row.rests.get(receiver), fact.reply.retry_after_seconds)
-    found: list[Fact] = [ReceiverThrottled(client, route, receiver, at + pause, times, rule, evidence)]
+    version = state.policy(client).version
+    why = Evidence(rule, version, "a row", times, 0, 1)
+    found: list[Fact] = [ReceiverThrottled(client, route, receiver, at + pause, times, rule, evidence, why)]
     against = dict.fromkeys((*row.against, receiver))
     if len(against) >= SEVERAL:
         everybody = f"{len(against)} receivers in a row throttle: {', '.join(against)}"
-        found += _failed(state, fact, everybody, evidence, at)
+        together = Evidence(everybody, version, "a row", len(against), 0, SEVERAL)
+        found += _failed(state, fact, everybody, evidence, at, together)
     return found
 
 
@@ -324,8 +339,9 @@ def _failed(
     rule: str,
     evidence: str,
     at: datetime,
+    why: Evidence | None = None,
 ) -> list[Fact]:
-    """Count a failure of the route's own, and trip its breaker when it is one too many."""
+    """Count a failure of the route's own, and trip its breaker when it is one too many; `why`: if not for its count."""
     client, route = fact.ref.client, fact.route
     row = state.route(client, route)
     if row is None or (row.out_until is not None and at < row.out_until):
@@ -333,14 +349,22 @@ def _failed(
     pause = pause_after(fact, row.failures, row.trips, timedelta(seconds=row.declared.pause_seconds))
     if pause is None:
         return [RouteFailed(client, route, rule)]
-    way = row.declared
-    return [RouteTripped(client, route, at + pause, rule, evidence, way.account, way.shared_with)]
+    way, why = row.declared, why or trip_evidence(fact, row.failures, row.trips, rule, state.policy(client).version)
+    return [RouteTripped(client, route, at + pause, rule, evidence, way.account, way.shared_with, why)]
 
 
 def account_tripped(state: FleetState, fact: AccountTripped, at: datetime) -> list[Fact]:
     """Another client's route on a shared account tripped: ours is out too."""
     return [
-        RouteTripped(fact.client, row.declared.route, fact.until, fact.rule, fact.evidence, fact.account)
+        RouteTripped(
+            fact.client,
+            row.declared.route,
+            fact.until,
+            fact.rule,
+            fact.evidence,
+            fact.account,
+            why=Evidence(fact.rule, state.policy(fact.client).version, said=f"on the shared account {fact.account}"),
+        )
         for row in state.routes_of(fact.client)
         if row.declared.account == fact.account and fact.until > max(at, row.out_until or at)
     ]
@@ -462,14 +486,15 @@ def _late_sign(
     return _counted(state, fact.ref, made, at, said)
 
 
-def sender_ordered(state: FleetState, fact: PauseOrdered | ResumeOrdered, _at: datetime) -> list[Fact]:
+def sender_ordered(state: FleetState, fact: PauseOrdered | ResumeOrdered, at: datetime) -> list[Fact]:
     """An operator takes a sender out, or lets it back."""
     row, policy = state.sender(fact.scope, fact.client, fact.name), state.policy(fact.client)
-    make = paused if isinstance(fact, PauseOrdered) else resumed
-    change = make(fact.client, fact.scope, fact.name, row, f"{fact.by}: {fact.reason}", policy)
-    if change is None:
-        return []
-    return [change, *(counted_anew(state, fact) if isinstance(fact, ResumeOrdered) else [])]
+    by = f"{fact.by}: {fact.reason}"
+    if isinstance(fact, PauseOrdered):
+        change = paused(fact.client, fact.scope, fact.name, row, by, policy)
+        return [] if change is None else [change]
+    change = resumed(fact.client, fact.scope, fact.name, row, by, policy, at)
+    return [] if change is None else [change, *counted_anew(state, fact)]
 
 
 def ended_elsewhere(

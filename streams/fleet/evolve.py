@@ -18,6 +18,7 @@ from schemas.fleet import (
     ReceiverThrottled,
     RouteDeclared,
     RouteFailed,
+    RouteProven,
     RouteRecovered,
     RouteTripped,
     StartOrdered,
@@ -133,7 +134,7 @@ def rows_of(fact: Fact, _at: datetime) -> Iterable[RowKey]:
             yield "reputation", f"{fact.client}/{fact.domain}"
         case ListChanged() | ListSignCounted():
             yield "list", f"{fact.client}/{fact.list_id}"
-        case RouteFailed() | RouteTripped() | RouteRecovered() | ReceiverThrottled() | ReceiverEased():
+        case RouteFailed() | RouteTripped() | RouteRecovered() | RouteProven() | ReceiverThrottled() | ReceiverEased():
             yield "route", f"{fact.client}/{fact.route}"
         case _:
             return
@@ -302,8 +303,10 @@ def _route(row: RouteRow | None, fact: Fact, at: datetime) -> RouteRow:
         case ReceiverThrottled():
             against = tuple(dict.fromkeys((*row.against, fact.receiver)))[-routes.SEVERAL :]
             return msgspec.structs.replace(row, rests=routes.throttled(row.rests, fact, at), against=against)
+        case RouteProven():
+            return msgspec.structs.replace(row, against=())
         case ReceiverEased():
-            return msgspec.structs.replace(row, rests=routes.eased(row.rests, fact))
+            return msgspec.structs.replace(row, rests=routes.eased(row.rests, fact), against=())
         case _:
             return msgspec.structs.replace(row, hours=give_back(row.hours, _gone_back(fact).hour))
 

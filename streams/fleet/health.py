@@ -248,7 +248,7 @@ def moved(
     match row.state:
         case "unhealthy" if row.until is not None and at >= row.until:
             why = Evidence("time is over", policy.version, said=f"out since {row.since:%Y-%m-%d %H:%M} by: {row.rule}")
-            return HealthChanged(client, scope, name, row.state, row.then, why)
+            return _let_back(HealthChanged(client, scope, name, row.state, row.then, why), row, policy, at)
         case "probation":
             found = _in_probation(scope, since(row.buckets, at - timedelta(days=8)), rules)
             if found == "probation":
@@ -320,12 +320,28 @@ def paused(client: ClientId, scope: Scope, name: str, row: SenderRow, by: str, p
     )
 
 
-def resumed(client: ClientId, scope: Scope, name: str, row: SenderRow, by: str, policy: Policy) -> HealthChanged | None:
+def resumed(
+    client: ClientId, scope: Scope, name: str, row: SenderRow, by: str, policy: Policy, at: datetime
+) -> HealthChanged | None:
     """Return the change that an operator's resume makes: the rules go on, counting anew where there was evidence."""
     if row.state != "unhealthy":
         return None
     why = Evidence("resumed by an operator", policy.version, said=by)
-    return HealthChanged(client, scope, name, row.state, row.then, why)
+    return _let_back(HealthChanged(client, scope, name, row.state, row.then, why), row, policy, at)
+
+
+def _let_back(change: HealthChanged, row: SenderRow, policy: Policy, at: datetime) -> HealthChanged:
+    """Return the change, or less than that: what was counted before a pause or in it is held against the sender.
+
+    Who would be out by it goes on probation, who would be watched is watched.
+    """
+    found = judge(change.scope, row.buckets, policy.health, at) if change.now == "active" else None
+    if found is None:
+        return change
+    said = ", ".join(filter(None, (change.evidence.rule, change.evidence.said)))
+    why = Evidence(found.rule, policy.version, found.window, found.numerator, found.denominator, found.threshold, said)
+    now: HealthState = "probation" if found.state == "unhealthy" else "watched"
+    return msgspec.structs.replace(change, now=now, share=found.share, evidence=why)
 
 
 def follows(state: FleetState, fact: SignCounted, at: datetime, said: HealthChanged | None = None) -> list[Fact]:

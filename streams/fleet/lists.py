@@ -1,9 +1,11 @@
 """The canary of a new list: its first sends, then a wait for what bounces, then the rest or a hold.
 
 A send belongs to the list that it names, else to its campaign; transactional mail belongs to none. What is held at
-assignment is given back when provably unsent; a recipient's own refusal is what the canary is for, and stays.
+assignment is given back when provably unsent, and the wait begins anew when another takes its place; a recipient's
+own refusal is what the canary is for, and stays.
 """
 
+import sys
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -41,11 +43,16 @@ def list_of(request: SendRequested) -> str:
 
 def bars(row: ListRow, rules: Lists, planned: int = 0) -> bool:
     """Whether no further send of the list may be assigned, with `planned` not yet in its row."""
+    return room(row, rules) <= planned
+
+
+def room(row: ListRow, rules: Lists) -> int:
+    """Return how many further sends of the list may be assigned now."""
     if row.state == "held":
-        return True
+        return 0
     if row.state == "cleared" or not rules.canary_sends:
-        return False
-    return row.held + planned >= rules.canary_sends
+        return sys.maxsize
+    return max(0, rules.canary_sends - row.held)
 
 
 def canary_out(client: ClientId, list_id: str, row: ListRow, policy: Policy, at: datetime) -> ListChanged:
@@ -68,7 +75,7 @@ def verdict(client: ClientId, list_id: str, row: ListRow, policy: Policy, at: da
         rule, count, of, most = "hard bounces of the canary", row.bounced, size, rules.bounce_rate_at_most
     elif row.complained > rules.complaints_at_most:
         rule, count, of, most = "complaints of the canary", row.complained, 0, rules.complaints_at_most
-    elif row.state == "canary" and row.until is not None and row.until <= at:
+    elif row.state == "canary" and row.until is not None and row.until <= at and row.held >= rules.canary_sends:
         evidence = Evidence("canary came back well", policy.version, f"{rules.wait_hours} h", row.bounced, size)
         return ListChanged(client, list_id, row.state, "cleared", evidence)
     else:

@@ -5,7 +5,10 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 REMEMBERED_DAYS = 3
-ROLLING_HOURS = 24
+LONGEST_SLOT = timedelta(minutes=15)
+"""The longest slot that a fleet file may give (Pace.slot_seconds)."""
+ROLLING = timedelta(hours=24) + LONGEST_SLOT + timedelta(minutes=5)
+"""What is held leaves up to a slot later, and is on its way a little longer: it counts until then and a day."""
 
 
 def quota_left(daily_quota: int, used: Mapping[str, int], day: str) -> int:
@@ -31,20 +34,20 @@ def hour_of(at: datetime) -> str:
 
 
 def rolling(hours: Mapping[str, int], at: datetime) -> int:
-    """Return what was held in the last 24 hours; an hour that only partly lies within counts whole."""
-    first = hour_of(at - timedelta(hours=ROLLING_HOURS))
+    """Return what may have left in the last 24 hours; an hour that only partly lies within counts whole."""
+    first = hour_of(at - ROLLING)
     return sum(count for hour, count in hours.items() if hour >= first)
 
 
 def hold_hour(hours: Mapping[str, int], at: datetime) -> dict[str, int]:
     """Return the hours with one more held in the hour of `at`; what left the 24 hours falls out."""
-    first, hour = hour_of(at - timedelta(hours=ROLLING_HOURS)), hour_of(at)
+    first, hour = hour_of(at - ROLLING), hour_of(at)
     kept = {h: count for h, count in hours.items() if h >= first}
     return {**kept, hour: kept.get(hour, 0) + 1}
 
 
 def rolls_free_at(hours: Mapping[str, int], at: datetime) -> datetime:
-    """Return when the oldest hour that still counts falls out of the 24 hours."""
-    first = hour_of(at - timedelta(hours=ROLLING_HOURS))
+    """Return when the oldest hour that still counts has left the 24 hours."""
+    first = hour_of(at - ROLLING)
     oldest = min((h for h, count in hours.items() if h >= first and count), default=hour_of(at))
-    return datetime.fromisoformat(oldest + ":00:00+00:00") + timedelta(hours=ROLLING_HOURS + 1)
+    return datetime.fromisoformat(oldest + ":00:00+00:00") + ROLLING + timedelta(hours=1)

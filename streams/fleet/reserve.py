@@ -5,14 +5,16 @@ when the reserve runs low, days before it is gone at the pace at which it was us
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from schemas.health import CapacityPlanned, Evidence, ReserveChanged, ReserveState
-from schemas.ids import ClientId
+from schemas.ids import ClientId, DomainName
 from schemas.policy import Policy
-from streams.fleet.places import Place
+from streams.fleet.places import Load, Place
 from streams.fleet.state import RosterRow
 
+NO_BOUNDS: Mapping[DomainName, int] = MappingProxyType({})
 HEADROOM = 1.1
 """Nobody goes into reserve unless so much more than is wanted stays at work."""
 ADDED_A_DAY = 0.2
@@ -25,28 +27,36 @@ def wanted(places: Sequence[Place], policy: Policy) -> int:
 
 
 def changes(
-    client: ClientId, places: Sequence[Place], policy: Policy, demand: int, *, new_day: bool
+    client: ClientId,
+    places: Sequence[Place],
+    policy: Policy,
+    demand: int,
+    *,
+    new_day: bool,
+    bounds: Mapping[DomainName, int] = NO_BOUNDS,
 ) -> list[ReserveChanged]:
-    """Return who joins from the reserve now, or, once a day, who goes into it."""
-    capacity = sum(place.today for place in places)
-    if capacity < demand or not policy.reserve.share:
-        return _join(client, places, policy, capacity, demand)
-    return _go(client, places, policy, capacity, demand) if new_day else []
+    """Return who joins from the reserve now, or, once a day, who goes into it. `bounds`: of domains, a day."""
+    load = Load(places, bounds)
+    if load.total < demand or not policy.reserve.share:
+        return _join(client, places, policy, load, demand)
+    return _go(client, places, policy, load, demand) if new_day else []
 
 
-def _join(
-    client: ClientId, places: Sequence[Place], policy: Policy, capacity: int, demand: int
-) -> list[ReserveChanged]:
+def _join(client: ClientId, places: Sequence[Place], policy: Policy, load: Load, demand: int) -> list[ReserveChanged]:
     found: list[ReserveChanged] = []
-    waiting = [place for place in places if place.in_reserve and place.well and not place.resting]
-    if not policy.reserve.share:  # the policy wants none any more
-        waiting, demand = [place for place in places if place.in_reserve], demand + sum(p.usual for p in places)
+    wanted_none = not policy.reserve.share  # any more: all come back
+    waiting = [place for place in places if place.in_reserve and (wanted_none or (place.well and not place.resting))]
     for place in sorted(waiting, key=_bad_signs):
-        if capacity >= demand:
+        more = place.usual - place.today
+        if not wanted_none and load.total >= demand:
             break
-        why = Evidence("capacity below demand", policy.version, "today", capacity, 0, demand, _record(place))
+        if not wanted_none and load.with_more(place, more) <= load.total:
+            continue  # its domain is at its bound
+        why = Evidence("capacity below demand", policy.version, "today", load.total, 0, demand, _record(place))
+        if wanted_none:
+            why = Evidence("no reserve is wanted", policy.version)
         found.append(ReserveChanged(client, place.mailbox, "in_use", why))
-        capacity += place.usual - place.today
+        load.take(place, more)
     return found
 
 
@@ -61,27 +71,35 @@ def _record(place: Place) -> str:
     return f"its week: {week.delivered} delivered, {week.hard_bounces} hard bounces, {week.complaints} complaints"
 
 
-def _go(client: ClientId, places: Sequence[Place], policy: Policy, capacity: int, demand: int) -> list[ReserveChanged]:
+def _go(client: ClientId, places: Sequence[Place], policy: Policy, load: Load, demand: int) -> list[ReserveChanged]:
     target = wanted(places, policy)
     missing = target - sum(place.in_reserve for place in places)
     found: list[ReserveChanged] = []
     free = [p for p in places if p.warm and p.well and p.worked and not (p.in_reserve or p.resting)]
     for place in sorted(free, key=lambda p: (-p.week.delivered, p.mailbox)):
-        left = capacity - place.today + min(place.usual, policy.reserve.trickle_per_day)
-        if len(found) >= min(missing, math.ceil(ADDED_A_DAY * target)) or left < HEADROOM * demand:
+        fewer = min(place.usual, policy.reserve.trickle_per_day) - place.today
+        if len(found) >= min(missing, math.ceil(ADDED_A_DAY * target)):
+            break
+        if load.with_more(place, fewer) < HEADROOM * demand:
             break
         why = Evidence("the reserve is filled", policy.version, "", target - missing + len(found) + 1, 0, target)
         found.append(ReserveChanged(client, place.mailbox, "reserve", why))
-        capacity = left
+        load.take(place, fewer)
     return found
 
 
 def capacity(
-    client: ClientId, places: Sequence[Place], policy: Policy, demand: int, day: str, known: RosterRow
+    client: ClientId,
+    places: Sequence[Place],
+    policy: Policy,
+    demand: int,
+    day: str,
+    known: RosterRow,
+    bounds: Mapping[DomainName, int] = NO_BOUNDS,
 ) -> CapacityPlanned:
     """Return how the client stands today, and whether the reserve lasts."""
     in_reserve = sum(place.in_reserve for place in places)
-    today = sum(place.today for place in places)
+    today = Load(places, bounds).total
     ready = sum(place.in_reserve and place.well for place in places)  # a sick one that waits joins nobody
     joined = sum(known.joined.values())
     state, rule = _state(ready, wanted(places, policy), joined, today, demand, policy)
@@ -93,7 +111,7 @@ def capacity(
         in_reserve,
         sum(place.resting for place in places),
         state,
-        Evidence(rule, policy.version, "7 days", ready, 0, wanted(places, policy), _forecast(places, policy)),
+        Evidence(rule, policy.version, "7 days", ready, 0, wanted(places, policy), _forecast(places)),
     )
 
 
@@ -111,12 +129,9 @@ def _state(ready: int, target: int, joined: int, today: int, demand: int, policy
     return "enough", "the reserve lasts"
 
 
-def _forecast(places: Sequence[Place], policy: Policy) -> str:
+def _forecast(places: Sequence[Place]) -> str:
     """Say how many mailboxes are on their way, and when the first is warm."""
-    rules = policy.warm_up
-    growing = [place for place in places if not place.warm and place.well]
+    growing = [place.ready_in for place in places if not place.warm and place.well]
     if not growing:
         return "no mailbox is warming up"
-    best = max(place.usual for place in growing)
-    days = max(1, math.ceil(math.log(rules.target_per_day / max(1, best)) / math.log(rules.growth)))
-    return f"{len(growing)} mailboxes warm up, the first is ready in about {days} days"
+    return f"{len(growing)} mailboxes warm up, the first is ready in about {max(1, min(growing))} days"

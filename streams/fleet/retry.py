@@ -11,5 +11,5 @@ def again_at(pace: Pace, tries: int, at: datetime) -> datetime | None:
     """Return the earliest time after `tries` counted attempts (doubling), None when patience is over."""
     if tries >= pace.max_attempts:
         return None
-    doubled: int = 2 ** max(0, tries - 1)
+    doubled: int = 2 ** min(max(0, tries - 1), 15)
     return at + min(timedelta(seconds=pace.first_retry_seconds * doubled), LONGEST)

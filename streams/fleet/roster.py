@@ -11,8 +11,9 @@ from schemas.ids import ClientId, MailboxAddress
 from schemas.policy import Policy
 from schemas.registry import Fact
 from streams.fleet import reserve, rotation
+from streams.fleet.organisation import organisation_of
 from streams.fleet.pace import local_day, local_hour
-from streams.fleet.places import Place, demand_of, places_of
+from streams.fleet.places import Place, bounds_of, demand_of, places_of
 from streams.fleet.state import FleetState
 
 
@@ -42,10 +43,11 @@ def _of_client(state: FleetState, client: ClientId, day: str, at: datetime) -> l
         rests = rotation.rests(client, places, policy, date.fromisoformat(day), at)
         places = _with_rests(places, rests)
     demand = demand_of(state, client, day, at)
-    changes = reserve.changes(client, places, policy, demand, new_day=known.day != day)
+    bounds = bounds_of(state, client, policy, places)
+    changes = reserve.changes(client, places, policy, demand, new_day=known.day != day, bounds=bounds)
     moved = {change.mailbox: change.now == "reserve" for change in changes}
     places = [_moved(place, moved, policy) for place in places]
-    planned = reserve.capacity(client, places, policy, demand, day, known)
+    planned = reserve.capacity(client, places, policy, demand, day, known, bounds)
     told = [planned] if known.day != day or planned.reserve != known.reserve else []
     return [*rests, *changes, *told]
 
@@ -53,7 +55,10 @@ def _of_client(state: FleetState, client: ClientId, day: str, at: datetime) -> l
 def _with_rests(places: Iterable[Place], rests: Iterable[RestBegan]) -> list[Place]:
     names = {rest.name for rest in rests}
     return [
-        place._replace(resting=True, today=0) if {place.mailbox, place.domain} & names else place for place in places
+        place._replace(resting=True, today=0)
+        if names & {place.mailbox, place.domain, organisation_of(place.domain)}
+        else place
+        for place in places
     ]
 
 

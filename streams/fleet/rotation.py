@@ -1,7 +1,8 @@
 """Rotation: each week a share of each domain's mailboxes rests, now and then a whole domain cools down.
 
 Staggered by the calendar alone: which domain's day it is and whose turn follows from the names and the day, so that
-no two looks disagree. Nobody rests when the client's capacity would fall below its floor.
+no two looks disagree. Nobody rests when the client's capacity would fall below its floor. With an organisational
+domain rest its sub-domains: receivers do not tell them apart.
 """
 
 import math
@@ -12,7 +13,9 @@ from datetime import date, datetime, timedelta
 from schemas.health import Evidence, RestBegan
 from schemas.ids import ClientId, DomainName
 from schemas.policy import Policy, Rotation
+from streams.fleet.organisation import organisation_of
 from streams.fleet.places import Place
+from streams.fleet.warmup import days_between
 
 LONGEST_REST_DAYS = 3
 
@@ -31,8 +34,9 @@ def rests(client: ClientId, places: Sequence[Place], policy: Policy, day: date, 
     found: list[RestBegan] = []
     for number, domain in enumerate(sorted(by_domain)):
         own = by_domain[domain]
-        if _cools_down(rules, number, len(by_domain), day) and room.take(sum(place.today for place in own)):
-            found.append(_domain_rest(client, domain, own, policy, room, at))
+        below = [place for place in places if domain in (place.domain, organisation_of(place.domain))]
+        if _cools_down(rules, number, len(by_domain), day) and room.take(sum(place.today for place in below)):
+            found.append(_domain_rest(client, domain, below, policy, room, at))
             continue
         found += [
             _mailbox_rest(client, place, policy, room, at)
@@ -66,7 +70,7 @@ def _may_rest(place: Place) -> bool:
 def _whose_turn(own: Sequence[Place], rules: Rotation, number: int, day: date) -> list[Place]:
     """The domain's mailboxes whose rest begins on the day: another share of them each week."""
     count = day.toordinal() + number
-    if count % rules.rest_every_days or rules.rest_share <= 0:
+    if rules.rest_every_days < 1 or rules.rest_share <= 0 or count % rules.rest_every_days:
         return []
     groups = max(1, round(1 / rules.rest_share))
     turn = count // rules.rest_every_days % groups
@@ -100,5 +104,5 @@ def cost_of_idleness(days: int, policy: Policy) -> str:
         return "it costs no warm-up"
     if days >= rules.restart_after_idle_days:
         return f"its warm-up begins anew: {rules.days_at_least} days"
-    back = math.ceil(math.log(2) / math.log(rules.growth))
+    back = days_between(rules.target_per_day // 2, rules.target_per_day, rules.growth)
     return f"their caps are halved: {back} days of warm-up"

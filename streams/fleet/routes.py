@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from schemas.fleet import ReceiverEased, ReceiverThrottled
+from schemas.health import Evidence
 from schemas.sending import AttemptNotSent, AttemptRefused, AttemptUnknown, SendRequested, Stage
 
 IN_A_ROW = 5
@@ -56,6 +57,17 @@ def pause_after(
     asked = fact.reply.retry_after_seconds if isinstance(fact, AttemptRefused) else None
     doubled: int = 2 ** min(trips, 10)
     return max(min(first * doubled, LONGEST_PAUSE), timedelta(seconds=asked or 0))
+
+
+def trip_evidence(
+    fact: AttemptRefused | AttemptNotSent | AttemptUnknown, failures: int, trips: int, rule: str, policy: str
+) -> Evidence:
+    """Return what a trip rests on: one word that trips at once, the probe after a trip, or failures in a row."""
+    if isinstance(fact, AttemptRefused) and fact.verdict.reply_class in AT_ONCE:
+        return Evidence(rule, policy, "one reply", 1, 0, 1)
+    if trips:
+        return Evidence(rule, policy, f"the probe after trip {trips}", 1, 0, 1)
+    return Evidence(rule, policy, "a row", failures + 1, 0, IN_A_ROW)
 
 
 # ── one receiver that throttles ──────────────────────────────────────────────────────────────────

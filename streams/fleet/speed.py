@@ -89,7 +89,7 @@ def _minutes(span: timedelta) -> str:
 
 def _start(at: datetime, policy: Policy) -> datetime:
     """The beginning of the ten minutes in which the time looked at begins: buckets are counted whole."""
-    start = at - timedelta(minutes=policy.health.speed_minutes)
+    start = at - timedelta(minutes=max(1, policy.health.speed_minutes))
     return start.replace(minute=start.minute // 10 * 10, second=0, microsecond=0)
 
 

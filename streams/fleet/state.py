@@ -323,10 +323,6 @@ class FleetState:
         rows = (self.mailbox(name) for name in self._names[client])
         return [row for row in rows if row is not None and row.declared.active]
 
-    def due(self, client: ClientId, at: datetime) -> int:
-        """How many of the client's sends wait for nothing but their turn, wherever they stand in the queue."""
-        return len(self.due_rows(client, at))
-
     def due_rows(self, client: ClientId, at: datetime) -> dict[str, BacklogRow]:
         """The client's sends that wait for nothing but their turn, by their names "client/send_id"."""
         queue = self._sends[client]

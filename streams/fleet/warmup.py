@@ -7,6 +7,7 @@ blocked and hard bounces are few; to the target no sooner than `days_at_least` d
 
 from collections.abc import Mapping
 from datetime import date
+from functools import lru_cache
 from typing import NamedTuple
 
 from schemas.policy import WarmUp
@@ -53,6 +54,21 @@ def ramp_of_domain(rules: WarmUp, daily_quota: int) -> Ramp:
 def cap_of(row: SenderRow, ramp: Ramp) -> int:
     """Return the cap that holds."""
     return min(row.cap, ramp.target) if ramp.target else row.cap
+
+
+@lru_cache(maxsize=4096)
+def days_between(cap: int, target: int, growth: float) -> int:
+    """Return how many days of growth lie between a cap and the target."""
+    days = 0
+    while cap < target:
+        cap, days = max(cap + 1, int(cap * growth)), days + 1
+    return days
+
+
+def days_to_target(row: SenderRow, ramp: Ramp, day: str) -> int:
+    """Return after how many days in full use the cap can be at the target: by growth, and no sooner than the ramp."""
+    left = ramp.days_at_least - (_days(row.ramp_from, day) if row.ramp_from else 0)
+    return max(days_between(row.cap or ramp.start, ramp.target, ramp.growth), left)
 
 
 def step(row: SenderRow, used: Mapping[str, int], ramp: Ramp, rules: WarmUp, day: str) -> Step | None:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from schemas.fleet import AccountTripped, RouteRecovered, RouteTripped, StartOrdered, StopOrdered
+from schemas.health import Evidence
 from schemas.ids import ClientId, MailboxAddress, SendId
 from schemas.sending import AttemptUnknown, CancelRequested, SendAssigned, SendLapsed, SendTurnedAway
 from tests.decisions.fleet_story import FAST, START, FleetStory, accept, no_connection, refuse
@@ -216,7 +217,9 @@ def test_a_dead_route_trips_after_five_failures_probes_with_one_send_and_returns
     for n in range(5):
         story.ask("acme", f"s-{n}")
     story.tick(3)
-    assert len(story.decided(RouteTripped)) == 1
+    (trip,) = story.decided(RouteTripped)
+    assert isinstance(trip, RouteTripped)
+    assert trip.why == Evidence("no answer at connect", "built-in", "a row", 5, 0, 5)
     tried = len(story.assigned)
     story.tick(250)
     assert len(story.assigned) == tried, "an open breaker lets nothing through"

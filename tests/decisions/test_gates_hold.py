@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from ops.journals import Nowhere
 from schemas.dns import Check, DomainObserved, Finding, Verdict
-from schemas.health import ListChanged, ListReleaseOrdered
+from schemas.fleet import ReceiverThrottled, RouteTripped
+from schemas.health import Evidence, ListChanged, ListReleaseOrdered
 from schemas.ids import CampaignId, ClientId, DomainName, RouteId
 from schemas.policy import Lists, Receivers
 from schemas.registry import Fact
@@ -200,6 +201,38 @@ def test_no_order_of_facts_passes_a_canary(life: Life) -> None:
         elif isinstance(fact, SendAssigned) and fact.list_id not in {"", *cleared}:
             out[fact.list_id] |= {fact.ref.send_id} if (fact.ref.send_id, fact.attempt) in gone else set()
     assert max(map(len, out.values()), default=0) <= CANARY
+
+
+@bounded(20)
+@given(LIVES)
+def test_no_list_is_cleared_before_its_whole_canary_has_been_out_for_a_day(life: Life) -> None:
+    gone = {(one.ref.send_id, one.attempt) for _, one in kept(life.story)}
+    ended = [f for _, f in life.story.journal if isinstance(f, SendEnded) and f.state == "failed"]
+    gone |= {(f.ref.send_id, f.attempt) for f in ended}
+    for cleared_at, fact in life.story.journal:
+        if isinstance(fact, ListChanged) and fact.now == "cleared":
+            out = [
+                at
+                for at, one in life.story.assigned
+                if at < cleared_at and one.list_id == fact.list_id and (one.ref.send_id, one.attempt) in gone
+            ]
+            assert len(out) >= CANARY
+            assert max(out) <= cleared_at - timedelta(hours=24)
+
+
+@bounded(10)
+@given(LIVES)
+def test_every_decision_names_the_policy_that_led_and_its_rule(life: Life) -> None:
+    for _, fact in life.story.journal:
+        if isinstance(fact, SendAssigned):
+            assert (fact.policy, bool(fact.rule)) == ("test", True)
+        for name in ("evidence", "why"):
+            said = getattr(fact, name, None)
+            if isinstance(said, Evidence):
+                assert (said.policy, bool(said.rule)) == ("test", True), fact
+        if isinstance(fact, RouteTripped | ReceiverThrottled):
+            assert fact.why is not None
+            assert fact.why.numerator >= fact.why.threshold > 0
 
 
 @bounded(20)

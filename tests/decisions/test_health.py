@@ -610,3 +610,45 @@ def test_moving_is_decided_by_the_row_alone_and_a_move_moves() -> None:
             row = with_sign(row, "mailbox", sign, at)
         change = moved(ACME, "mailbox", ANNA, row, POLICY, at)
         assert change is None or change.now != change.was
+
+
+# ── a way back blinds no rule ────────────────────────────────────────────────────────────────────
+
+
+def test_what_came_in_during_a_pause_counts_at_the_resume() -> None:
+    led = led_by().given(PauseOrdered(ACME, "mailbox", ANNA, "lena", "new password"))
+    led.given(complaint(), complaint(), complaint())
+    assert len(changes(led)) == 1, "it is out already, until a person lets it back"
+    led.given(ResumeOrdered(ACME, "mailbox", ANNA, "lena", "new password is set"))
+    (change,) = [f for _, f in led.facts() if isinstance(f, HealthChanged)][1:]
+    assert (change.was, change.now) == ("unhealthy", "probation")
+    assert (change.evidence.rule, change.evidence.numerator, change.evidence.threshold) == ("complaints", 3, 2)
+    assert change.evidence.said == "resumed by an operator, lena: new password is set"
+
+
+def test_a_pause_and_a_resume_do_not_let_a_watched_sender_off() -> None:
+    led = led_by().given(bounce(BLOCKED))
+    assert changes(led) == [("active", "watched", "blocks")]
+    led.given(PauseOrdered(ACME, "mailbox", ANNA, "lena", "so"), ResumeOrdered(ACME, "mailbox", ANNA, "lena", "so"))
+    row = led.row(*sender_key("mailbox", ACME, ANNA))
+    assert (row.state, row.share) == ("watched", 0.5)
+    at = NOW
+    while at < NOW + 2 * HOUR:
+        led.ticks(at)
+        at += MINUTE
+    assert changes(led)[-1][:2] == ("watched", "active")
+
+
+def test_a_time_out_that_ends_by_itself_does_not_forget_what_came_in_meanwhile() -> None:
+    row = SenderRow(
+        state="unhealthy",
+        since=NOW,
+        until=NOW + HOUR,
+        then="active",
+        rule="login refused",
+        buckets=counted({}, Counts(100, accepted=90, hard_bounces=10), NOW),
+    )
+    change = moved(ACME, "mailbox", ANNA, row, POLICY, NOW + HOUR)
+    assert change is not None
+    assert (change.now, change.evidence.rule, change.evidence.numerator) == ("probation", "hard bounce rate", 10)
+    assert change.evidence.said.startswith("time is over, out since")

@@ -3,13 +3,21 @@
 from collections.abc import Iterable
 from datetime import timedelta
 
-from schemas.health import AlertRaised, AlertResolved, ListChanged, ListReleaseOrdered
+from schemas.health import (
+    AlertRaised,
+    AlertResolved,
+    ListChanged,
+    ListReleaseOrdered,
+    PauseOrdered,
+    ResumeOrdered,
+)
 from schemas.ids import CampaignId, ClientId
 from schemas.policy import Lists
+from schemas.registry import Fact
 from schemas.reports import SendComplained
-from schemas.sending import AttemptRefused, CancelRequested, Reply, SendBounced, Verdict
+from schemas.sending import AttemptRefused, CancelRequested, Reply, SendAssigned, SendBounced, Verdict
 from streams.fleet.lists import list_of
-from tests.decisions.fleet_story import FleetStory, accept, no_connection, refuse
+from tests.decisions.fleet_story import FleetStory, accept, miss, no_connection, refuse
 
 NOBODY = Verdict("hard", "recipient", "recipient", "suppress", "no-such-user")
 FULL = Verdict("mailbox_full", "recipient", "recipient", "retry", "mailbox-full")
@@ -202,7 +210,74 @@ def test_what_is_provably_unsent_gives_its_place_in_the_canary_to_another() -> N
     story.tick(20)
     mails = {a.ref.send_id for when, a in story.assigned if when > story.now - timedelta(minutes=5)}
     assert len(mails) == 50
-    assert states(story) == ["fair canary"]
+    assert set(states(story)) == {"fair canary"}
+
+
+def pause(story: FleetStory) -> None:
+    """A person stops the client's mail."""
+    story.sees(PauseOrdered(ACME, "client", "", "lena", "the server moves"))
+
+
+def resume(story: FleetStory) -> None:
+    """And lets it go on."""
+    story.sees(ResumeOrdered(ACME, "client", "", "lena", "it stands"))
+
+
+def test_a_canary_of_which_nothing_left_clears_no_list() -> None:
+    story = fleet()
+    story.settle = miss
+    ask(story, "fair", range(80))
+    story.tick(1)
+    pause(story)
+    story.tick(2)
+    story.now += timedelta(hours=25)
+    story.tick(3)
+    assert states(story) == ["fair canary"], "nobody was written to: nothing could bounce"
+    story.settle = accept
+    resume(story)
+    story.tick(10)
+    wait_a_day(story)
+    story.tick(10)
+    assert states(story) == ["fair canary", "fair canary", "fair cleared"]
+
+
+def test_the_wait_for_bounces_begins_when_the_last_of_the_canary_is_out() -> None:
+    story, late = fleet(), {f"fair-{n}" for n in range(20)}
+
+    def settle(given: SendAssigned) -> Fact:
+        return miss(given) if given.ref.send_id in late and given.attempt == 1 else accept(given)
+
+    story.settle = settle
+    ask(story, "fair", range(80))
+    story.tick(1)
+    pause(story)
+    story.tick(2)
+    story.now += timedelta(hours=23)
+    resume(story)
+    story.tick(5)
+    assert states(story) == ["fair canary", "fair canary"]
+    story.now += timedelta(hours=2)
+    story.tick(3)
+    assert states(story)[-1] == "fair canary", "twenty left two hours ago"
+    bounce_of = [given for when, given in story.assigned if given.attempt == 2][:3]
+    for given in bounce_of:
+        story.sees(SendBounced(given.ref, given.attempt, REPLY, NOBODY))
+    assert states(story)[-1] == "fair held", "what bounces of them is waited for"
+
+
+def test_a_smaller_canary_also_ends_the_wait_of_one_that_lost_sends() -> None:
+    story = fleet()
+    story.settle = miss
+    ask(story, "fair", range(60))
+    story.tick(1)
+    pause(story)
+    story.tick(1)
+    story.settle = accept
+    wait_a_day(story)
+    story.policy("acme", lists=Lists(canary_sends=0))
+    story.now += timedelta(minutes=20)
+    story.tick(2)
+    assert states(story)[-1] == "fair cleared"
 
 
 def test_cancelled_sends_give_their_places_back() -> None:

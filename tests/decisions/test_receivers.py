@@ -5,7 +5,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from schemas.fleet import Pace
 from schemas.policy import Receivers
+from schemas.registry import Fact
 from schemas.sending import AttemptUnknown, SendAssigned
 from streams.fleet.receivers import bucket_of
 from tests.decisions.fleet_story import FleetStory, accept, no_connection
@@ -50,6 +52,30 @@ def test_no_more_than_the_ceiling_in_any_24_hours_and_other_receivers_go_on() ->
         assert sum(first <= at < first + timedelta(hours=24) for at in times) <= 10
 
 
+def test_the_24_hours_are_those_of_the_mail_that_leaves_late_in_its_slot() -> None:
+    story = fleet()
+    late = Pace("UTC", 0, 24, 0, 0, 900, 5, 1, 0)
+    story.client("acme", pace=late)
+    left: list[datetime] = []
+
+    def leaves(given: SendAssigned) -> Fact:
+        at = given.not_after if len(left) < 10 else given.not_before
+        left.append(at)
+        return accept(given)
+
+    story.settle = leaves
+    story.now = datetime.fromisoformat("2026-03-03T09:59:50Z")
+    ask(story, 40)
+    story.tick(10)
+    assert len(left) == 10
+    for _ in range(3 * 24 * 12):
+        story.now += timedelta(minutes=5)
+        story.tick()
+    assert len(left) >= 30
+    for first in left:
+        assert sum(first <= at < first + timedelta(hours=24) for at in left) <= 10
+
+
 def test_what_waits_is_told_the_ceiling_and_when_it_rolls_on() -> None:
     story = fleet()
     ask(story, 12)
@@ -57,7 +83,7 @@ def test_what_waits_is_told_the_ceiling_and_when_it_rolls_on() -> None:
     told = [story.told(f"gmail-{n}") for n in range(12)]
     assert sorted(map(len, told)) == [0] * 10 + [1, 1]
     assert {limit for said in told for limit in said} == {
-        ("receiver_ceiling", datetime.fromisoformat("2026-03-03T10:00Z"))
+        ("receiver_ceiling", datetime.fromisoformat("2026-03-03T10:20Z"))
     }
 
 

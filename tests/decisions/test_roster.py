@@ -8,21 +8,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.simulation.engine import Scenario, Simulation, Wish, declared_fleet
-from schemas.fleet import MailboxDeclared, MailboxWarmed
-from schemas.health import AlertRaised, AlertResolved, CapacityPlanned, HealthChanged, ReserveChanged, RestBegan
+from schemas.fleet import MailboxDeclared, MailboxWarmed, StopOrdered
+from schemas.health import (
+    AlertRaised,
+    AlertResolved,
+    CapacityPlanned,
+    Evidence,
+    HealthChanged,
+    ReserveChanged,
+    RestBegan,
+    Scope,
+)
 from schemas.ids import ClientId, DomainName, MailboxAddress
 from schemas.policy import Lists, Policy, PolicyApplied, Reserve, Rotation, WarmUp
 from schemas.registry import Fact
+from schemas.sending import Reply, SendBounced, Verdict
 from streams.fleet import reserve, rotation
 from streams.fleet.alerting import alerts
 from streams.fleet.places import Place
-from streams.fleet.state import RosterRow
+from streams.fleet.state import RosterRow, SenderRow, sender_key
+from streams.fleet.warmup import days_between, days_to_target, ramp_of_mailbox
 from streams.fleet.windows import Counts
 from tests.decisions.fleet_story import FleetStory
 
 ACME = ClientId("acme")
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 DAY = date(2026, 3, 2)
+NOBODY = Verdict("hard", "recipient", "recipient", "suppress", "no-such-user")
+REPLY = Reply("smtp", "rcpt", 550, "5.1.1", "no such user")
 
 
 def place(name: str, domain: str = "one.test", **changes: object) -> Place:
@@ -110,6 +123,18 @@ def test_no_rest_takes_the_capacity_below_the_floor(
     assert len(names) == len(found)
 
 
+def test_a_domain_that_cools_down_takes_its_sub_domains_with_it_and_the_floor_counts_them() -> None:
+    places = [place(f"box{n}", domain) for domain in ("one.test", "mail.one.test", "two.test") for n in range(10)]
+    rules = policy(domain_cool_down_every_days=3, capacity_floor_share=0.5, rest_share=0.0)
+    for n in range(3):
+        found = rotation.rests(ACME, places, rules, DAY + timedelta(days=n), NOW)
+        assert "one.test" not in {rest.name for rest in found}, "both are 600 of 900 mails"
+    rules = policy(domain_cool_down_every_days=3, capacity_floor_share=0.3, rest_share=0.0)
+    cooled = [r for n in range(3) for r in rotation.rests(ACME, places, rules, DAY + timedelta(days=n), NOW)]
+    (of_both,) = [rest for rest in cooled if rest.name == "one.test"]
+    assert of_both.evidence.said.startswith("20 mailboxes")
+
+
 def test_a_domain_that_cools_down_says_what_that_costs() -> None:
     rules = policy(domain_cool_down_every_days=30, domain_cool_down_days=7, capacity_floor_share=0.5)
     found: list[RestBegan] = []
@@ -156,6 +181,31 @@ def test_the_reserve_is_filled_gently_and_only_beside_enough_capacity() -> None:
     assert reserve.changes(ACME, full, WITH_RESERVE, demand=1000, new_day=True) == []
 
 
+def test_a_domain_at_its_bound_is_no_capacity_and_calls_those_who_can_carry_more() -> None:
+    bounds = {DomainName("one.test"): 100}
+    busy = [place(f"box{n}") for n in range(20)]
+    same, other = waiting("same", delivered=90), place("r", "two.test", in_reserve=True, today=4)
+    places = [*busy, same, other]
+    assert planned(places, 120).capacity == 20 * 30 + 4 + 4
+    told = reserve.capacity(ACME, places, WITH_RESERVE, 120, "2026-03-02", RosterRow(), bounds)
+    assert told.capacity == 104
+    found = reserve.changes(ACME, places, WITH_RESERVE, 120, new_day=False, bounds=bounds)
+    assert [change.mailbox for change in found] == [other.mailbox], "the other's domain can carry no more"
+    assert (found[0].evidence.numerator, found[0].evidence.threshold) == (104, 120)
+
+
+def test_what_a_domains_warm_up_allows_bounds_what_is_planned() -> None:
+    story = FleetStory()
+    story.fleet("acme", 10, daily_quota=30)
+    for n in range(10):
+        story.sees(MailboxWarmed(ACME, MailboxAddress(f"box{n}@acme.test"), NOW, "before"))
+    story.policy("acme", warm_up=WarmUp(target_per_day=30, domain_start_per_day=50), reserve=Reserve(share=0.2))
+    story.tick(2)
+    (planned_,) = story.decided(CapacityPlanned)
+    assert isinstance(planned_, CapacityPlanned)
+    assert planned_.capacity == 50
+
+
 def test_without_a_share_all_come_back() -> None:
     places = [waiting("one"), place("sick", in_reserve=True, well=False, today=0), place("work")]
     found = reserve.changes(ACME, places, Policy(version="p"), demand=0, new_day=False)
@@ -168,7 +218,7 @@ def planned(places: list[Place], demand: int, **joined: int) -> CapacityPlanned:
 
 
 def test_a_person_is_told_days_before_the_reserve_is_gone_and_when_the_next_are_warm() -> None:
-    growing = [place(f"new{n}", warm=False, usual=20, today=20) for n in range(3)]
+    growing = [place(f"new{n}", warm=False, usual=20, today=20, ready_in=4 + n) for n in range(3)]
     places = [*fleet(1, 80), *(waiting(f"r{n}") for n in range(10)), *growing]
     assert planned(places, 100).reserve == "enough"
     low = planned(places, 100, d2026_02_27=10, d2026_02_28=10)
@@ -176,6 +226,67 @@ def test_a_person_is_told_days_before_the_reserve_is_gone_and_when_the_next_are_
     assert low.evidence.rule == "at the pace of the last week it lasts 3.5 days"
     assert low.evidence.said == "3 mailboxes warm up, the first is ready in about 4 days"
     assert planned(fleet(1, 80), 100_000).reserve == "exhausted"
+
+
+def test_in_reserve_a_mailbox_carries_a_trickle_of_real_mail_and_nothing_beyond_it() -> None:
+    story = FleetStory()
+    story.fleet("acme", 2, daily_quota=30)
+    story.policy("acme", reserve=Reserve(share=0.5, trickle_per_day=4), rotation=Rotation(enabled=False))
+    into = ReserveChanged(ACME, MailboxAddress("box0@acme.test"), "reserve", Evidence("the reserve is filled", "test"))
+    for key in story.mind.rows_of(into, story.now):
+        row = story.mind.evolve(key, story.rows.get(key), into, story.now)
+        story.rows.put(key, 1_000, row)
+        story.mind.changed(story.state, key, row)
+    for day in range(3):
+        for n in range(14):
+            story.ask("acme", f"d{day}-{n}")
+        story.tick(60)
+        story.now += timedelta(days=1)
+    assert story.decided(ReserveChanged) == [], "what is wanted can be carried without it"
+    of_box = {box: sorted(days.values()) for box, days in story.per_day().items()}
+    assert of_box == {"box0@acme.test": [4, 4, 4], "box1@acme.test": [10, 10, 10]}
+
+
+@pytest.mark.parametrize(("scope", "name"), [("mailbox", "box0@acme.test"), ("domain", "acme.test")])
+def test_a_resting_mailbox_finishes_its_threads_and_begins_none(scope: Scope, name: str) -> None:
+    story = FleetStory()
+    story.fleet("acme", 1)
+    story.policy("acme", rotation=Rotation(enabled=False))
+    story.ask("acme", "first", thread_id="talk")
+    story.tick(3)
+    rest = RestBegan(ACME, scope, name, story.now + timedelta(days=2), Evidence("weekly rest", "test"))
+    for key in story.mind.rows_of(rest, story.now):
+        row = story.mind.evolve(key, story.rows.get(key), rest, story.now)
+        story.rows.put(key, 1_000, row)
+        story.mind.changed(story.state, key, row)
+    story.ask("acme", "new")
+    story.tick(3)
+    story.ask("acme", "second", thread_id="talk")
+    story.tick(3)
+    assert [given_.ref.send_id for _, given_ in story.assigned] == ["first", "second"]
+    story.now += timedelta(days=2)
+    story.tick(3)
+    assert [given_.ref.send_id for _, given_ in story.assigned][2:] == ["new"], "moved, not lost"
+
+
+def test_the_forecast_is_that_of_the_ramp() -> None:
+    ramp = ramp_of_mailbox(WarmUp(), 50)
+    new, begun = SenderRow(), SenderRow(cap=20, ramp_from="2026-02-20")
+    assert days_to_target(new, ramp, "2026-03-02") == 14, "growth alone takes eleven days, the ramp fourteen"
+    assert days_to_target(begun, ramp, "2026-03-02") == 4
+    assert days_between(20, 40, 1.0) == 20, "one more a day"
+    rules = Policy(version="p", warm_up=WarmUp(growth=1.0))
+    assert rotation.cost_of_idleness(7, rules) == "their caps are halved: 20 days of warm-up"
+
+
+def test_a_client_in_warm_up_is_told_when_its_first_mailboxes_are_warm() -> None:
+    story = FleetStory()
+    story.fleet("acme", 4, daily_quota=50)
+    story.policy("acme", warm_up=WarmUp(growth=1.0), reserve=Reserve(share=0.2))
+    story.tick(2)
+    (planned_,) = story.decided(CapacityPlanned)
+    assert isinstance(planned_, CapacityPlanned)
+    assert planned_.evidence.said == "4 mailboxes warm up, the first is ready in about 35 days"
 
 
 # ── over days, with the whole mind ───────────────────────────────────────────────────────────────
@@ -207,6 +318,30 @@ def test_over_a_month_rests_reserve_and_alerts_are_decided_once_each_and_kept() 
     moves = Counter(fact.now for _, fact in simulation.decided if isinstance(fact, ReserveChanged))
     assert moves["reserve"] >= 6
     assert not [fact for _, fact in simulation.decided if isinstance(fact, HealthChanged) and fact.scope == "client"]
+
+
+def test_what_a_held_list_or_a_stopped_campaign_asks_for_calls_nobody_from_the_reserve() -> None:
+    story = FleetStory()
+    story.fleet("acme", 10, daily_quota=30, campaigns=("all", "other"))
+    story.policy("acme", reserve=Reserve(share=0.3), lists=Lists(canary_sends=4), rotation=Rotation(enabled=False))
+    waits = MailboxAddress("box0@acme.test")
+    row = SenderRow(reserve=True)
+    story.rows.put(sender_key("mailbox", ACME, waits), 1, row)
+    story.state.put(sender_key("mailbox", ACME, waits), row)
+    story.sees(StopOrdered("campaign", "acme/other", "lena"))
+    for n in range(600):
+        story.ask("acme", f"bought-{n}", list_id="bought")
+        story.ask("acme", f"stopped-{n}", "other")
+    story.tick(5)
+    for _, given_ in story.assigned[:4]:
+        story.sees(SendBounced(given_.ref, given_.attempt, REPLY, NOBODY))
+    story.now += timedelta(hours=2)
+    story.tick(2)
+    assert story.state.list_row(ACME, "bought").state == "held"
+    assert story.decided(ReserveChanged) == []
+    planned_ = [f for f in story.decided(CapacityPlanned) if isinstance(f, CapacityPlanned)]
+    assert {f.demand for f in planned_[1:]} <= {0, 4}
+    assert not [f for f in planned_ if f.reserve == "exhausted"]
 
 
 def test_the_same_state_of_the_reserve_wakes_nobody_twice() -> None:

@@ -5,13 +5,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from schemas.fleet import ReceiverEased, ReceiverThrottled, RouteTripped
-from schemas.health import AlertRaised, AlertResolved
-from schemas.ids import DomainName
+from schemas.fleet import ReceiverEased, ReceiverThrottled, RouteProven, RouteRecovered, RouteTripped
+from schemas.health import AlertRaised, AlertResolved, Evidence
+from schemas.ids import ClientId, DomainName
 from schemas.registry import Fact
 from schemas.sending import AttemptRefused, Reply, SendAssigned, SendQueued, SendReturned
 from streams.delivery.verdict import verdict
-from streams.fleet.routes import EASED_AFTER, MOST_KEPT
+from streams.fleet.routes import EASED_AFTER, MOST_KEPT, SEVERAL
 from tests.decisions.fleet_story import START, FleetStory, accept
 
 GMAIL = Reply("smtp", "dot", 421, "4.7.28", "Gmail has detected an unusual rate of unsolicited mail")
@@ -104,6 +104,25 @@ def test_after_its_rest_it_gets_one_mail_then_one_more_with_each_it_takes() -> N
     assert [(fact.passed, fact.over) for fact in eased] == [(n, n == EASED_AFTER) for n in range(1, EASED_AFTER + 1)]
 
 
+def test_no_route_recovers_that_was_not_out() -> None:
+    world = World(gmail=25 * MINUTE)
+    story = fleet(world, 1)
+    ask(story, "gmail", 6)
+    story.tick(5)
+    ask(story, "microsoft", 3)
+    story.tick(60)
+    (proven,) = story.decided(RouteProven)
+    assert isinstance(proven, RouteProven)
+    assert proven.evidence == "acme/microsoft-0/1: 250 2.0.0 Ok"
+    story.tick(40 * 60)
+    assert world.sent("gmail") >= 6, "it took its mail after two rests"
+    assert len(world.rests()) == 2
+    assert len(story.decided(RouteProven)) == 1, "what the rested receiver takes is told as its own"
+    assert story.decided(RouteRecovered) == []
+    row = story.state.routes_of(ClientId("acme"))[0]
+    assert row.against == ()
+
+
 def test_the_rest_doubles_each_time_up_to_two_hours_and_a_provider_that_stays_so_wakes_a_person() -> None:
     world = World(gmail=timedelta(hours=6))
     story = fleet(world)
@@ -159,6 +178,7 @@ def test_three_receivers_in_a_row_are_the_route_and_two_are_not() -> None:
     story.tick(60)
     (trip,) = world.trips()
     assert trip.rule == "3 receivers in a row throttle: gmail, microsoft, yahoo"
+    assert trip.why == Evidence(trip.rule, "built-in", "a row", 3, 0, SEVERAL)
     assert world.sent("firm") == 0, "the route is out for all"
     story.tick(5 * 60)
     assert world.sent("firm") == 5, "its probe goes to one that does not rest"

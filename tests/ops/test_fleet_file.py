@@ -117,7 +117,20 @@ WRONG = {
         "client acme, pace: hour_from 17 to hour_to 9 is no span within 0-24",
     ),
     "negative gap": (("gap_seconds = 300", "gap_seconds = -1"), "client acme, pace: gaps and waits must not be neg"),
+    "gap of ages": (
+        ("gap_seconds = 300", "gap_seconds = 1000000000000"),
+        "client acme, pace: gaps and waits must be at",
+    ),
     "slot": (("gap_seconds = 300", "slot_seconds = 0"), "client acme, pace: slot_seconds and max_attempts must be at"),
+    "rate": (
+        ('ca_file = "ca.pem" }', 'ca_file = "ca.pem", ceiling_per_second = nan }'),
+        "client acme, route own: ceiling_per_second must be",
+    ),
+    "rest of ages": (
+        ('ca_file = "ca.pem" }', 'ca_file = "ca.pem", pause_seconds = 9000000 }'),
+        "client acme, route own: pause_seconds must be at",
+    ),
+    "long slot": (("gap_seconds = 300", "slot_seconds = 901"), "client acme, pace: slot_seconds must be at most 900"),
     "shares": (("share_percent = 60", "share_percent = 61"), "account ses: the clients' shares add up to 101 %, over"),
     "share": (("share_percent = 60", "share_percent = 0"), "client acme, route shared: share_percent must be above 0"),
     "account": (

@@ -181,7 +181,10 @@ def simulated() -> Recording:
     noon = MONDAY + timedelta(days=3, hours=12)
     bad = Quality(dead=0.06, complaints=0.004)
     wishes = {ONE: Wish(per_day=150, quality=bad), OTHER: Wish(per_day=120, special=(("second", bad),))}
-    outages = (Outage(noon, noon + timedelta(hours=1), "own"),)
+    outages = (
+        Outage(noon, noon + timedelta(hours=1), "own"),
+        Outage(noon - timedelta(days=1), noon - timedelta(hours=22), receiver="gmail", throttles=True),
+    )
     run = Recording(Scenario(fleet(24, 4, 2, policy=led, warm=True), MONDAY, 9, wishes=wishes, outages=outages))
     for _ in run.run():
         pass
@@ -199,7 +202,7 @@ def test_the_policy_of_then_decides_everything_as_it_was_decided_and_so_does_the
         assert not total(study).what_if
         again = [(p.who, p.since, p.until) for p in of_other(study)]
         assert again == [(p.who, p.since, p.until) for p in pauses(study, study.then)] != []
-    assert {"health.changed", "list.changed", "rest.began", "reserve.changed"} <= kinds
+    assert {"health.changed", "list.changed", "rest.began", "reserve.changed", "receiver.throttled"} <= kinds
 
 
 def test_decisions_that_differ_from_the_recorded_ones_lower_the_fidelity_and_are_named() -> None:
