@@ -34,6 +34,7 @@ ROLES_OF_MODULE = {
     "streams/agents/declared.py": {"dns watcher", "mail reader"},
     "streams/agents/read_mail.py": {"mail reader"},
     "ops/saved_mail.py": {"mail reader"},
+    "ops/bench_rebuild.py": {"delivery stage", "fleet stage"},  # plays both, in a Kafka of its own
     "streams/agents/door.py": {"door"},
     "streams/agents/poll_mailgun.py": {"door"},
     "streams/agents/provider_reports.py": {"door"},
