@@ -27,6 +27,7 @@ from projections import (
     health,
     mailbox_reading,
     mailboxes,
+    policies,
     reports,
     reputation,
     roster,
@@ -61,6 +62,7 @@ READ_MODELS: tuple[Project, ...] = (
     suppressions.project,
     daily_mail.project,
     costs.project,
+    policies.project,
 )
 RETRY_S = 1.0
 LEARN_AT = (1_000, 10_000, 100_000, 1_000_000)

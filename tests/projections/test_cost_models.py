@@ -107,6 +107,6 @@ def test_what_was_declared_before_prices_were_kept_counts_back_to_the_first_mail
                 connection.execute(statement.encode(), values)
     mailed(database, BEFORE, "acme", "own", 10, 1000)
     monkeypatch.undo()
-    assert migrate(database) == ["0015_prices_over_time.sql"]
+    assert migrate(database)[0] == "0015_prices_over_time.sql"
     found = rows(database, "select month, total_usd from analyst.monthly_costs order by 1")
     assert found == [(BEFORE.date(), 30.0), (LAST.date(), 30.0), (THIS.date(), 30.0)]

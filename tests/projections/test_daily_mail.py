@@ -10,7 +10,8 @@ import pytest
 
 from ops.embedded import EmbeddedKafka
 from projections.daily_mail import COUNTS
-from schemas.ids import SendId
+from schemas.ids import ClientId, SendId
+from schemas.policy import Health, Policy, PolicyApplied
 from schemas.registry import Fact
 from schemas.sending import SendRef
 from tests.projections.facts import about, admitted, apply, example, rows
@@ -138,3 +139,21 @@ def test_the_counts_are_the_tables_columns(models: str) -> None:
     with psycopg.connect(models) as connection:
         names = [c.name for c in connection.execute("select * from daily_mail").description or ()]
     assert tuple(names[7:]) == COUNTS
+
+
+@pytest.mark.parametrize(
+    ("provider", "reported_by", "told"),
+    [("smtp", None, (0, 0)), ("ses", None, (1, 1)), ("ses", (), (0, 0)), ("smtp", ("smtp",), (1, 1))],
+)
+def test_a_complaint_rate_is_one_of_routes_whose_provider_reports_complaints(
+    models: str, provider: str, reported_by: tuple[str, ...] | None, told: tuple[int, int]
+) -> None:
+    route = msgspec.structs.replace(example("route.declared.v1"), client="acme", route="own", provider=provider)
+    apply(models, route, journal="fleet-journal")
+    if reported_by is not None:
+        policy = Policy("p", health=Health(complaints_reported_by=reported_by))
+        apply(models, PolicyApplied(ClientId("acme"), policy, "lena"), journal="fleet-journal", first_seq=2)
+    apply(models, *story("send.complained"))
+    for view in VIEWS:
+        (found,) = rows(models, f"select sum(complained), sum(accepted_told), sum(complained_told) from analyst.{view}")
+        assert found == (1, *told), view
