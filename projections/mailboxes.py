@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from projections.read_model import Place, Statement
-from schemas.fleet import MailboxDeclared, MailboxLeftOut
+from schemas.fleet import MailboxDeclared, MailboxLeftOut, MailboxWarmed
 from schemas.registry import Fact
 from schemas.sending import Release, SendAssigned, SendEnded, SendRequeued
 
@@ -24,6 +24,7 @@ update mailboxes set open_attempt = case when open_attempt = %(attempt)s then ''
     used = used - case when %(gave_back)s and used_day = %(day)s and used > 0 then 1 else 0 end
 where mailbox = %(mailbox)s
 """
+_WARMED = "update mailboxes set warmed_since = %(since)s, changed_at = %(at)s where mailbox = %(mailbox)s"
 _LEAVE_OUT = """
 update mailboxes set out_until = %(until)s, out_rule = %(rule)s, out_evidence = %(evidence)s, changed_at = %(at)s
 where mailbox = %(mailbox)s
@@ -52,6 +53,8 @@ def project(fact: Fact, place: Place) -> Iterable[Statement]:
         case SendRequeued() | SendEnded() if fact.release is not None:
             name = f"{fact.ref.client}/{fact.ref.send_id}/{fact.attempt}"
             yield _RELEASE, _released(fact.release) | {"attempt": name, "at": place.at}
+        case MailboxWarmed():
+            yield _WARMED, {"mailbox": fact.mailbox, "since": fact.since, "at": place.at}
         case MailboxLeftOut():
             yield (
                 _LEAVE_OUT,

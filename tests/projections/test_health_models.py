@@ -6,9 +6,10 @@ import msgspec
 import psycopg
 
 from ops.stories import senders_named, story
-from schemas.fleet import DomainDeclared, MailboxDeclared
+from schemas.fleet import DomainDeclared, MailboxDeclared, MailboxWarmed
 from schemas.health import AlertRaised, AlertResolved, Evidence, HealthChanged, WarmUpStepped
 from schemas.ids import ClientId, DomainName, MailboxAddress, RouteId
+from schemas.policy import Policy, PolicyApplied, WarmUp
 from tests.projections.facts import AT, apply, one, rows
 
 ACME, ANNA = ClientId("acme"), MailboxAddress("anna@acme.test")
@@ -58,6 +59,20 @@ def test_capacity_counts_what_warm_up_allows_and_no_more_than_the_domain_may(mod
     assert rows(models, sql) == [(80, 30)]
     apply(models, DomainDeclared(ACME, DomainName("acme.test"), 20), first_seq=7)
     assert rows(models, sql) == [(80, 20)]
+
+
+def test_what_has_not_begun_to_warm_up_can_carry_what_it_begins_with(models: str) -> None:
+    ben = MailboxDeclared(ACME, MailboxAddress("ben@acme.test"), (RouteId("own"),), 40)
+    sql = "select mailbox_quota_per_day, sends_per_day from capacity"
+    apply(models, *FLEET, ben, PolicyApplied(ACME, Policy("p"), "lena"))
+    assert rows(models, sql) == [(80, 10)]
+    apply(models, MailboxWarmed(ACME, ben.mailbox, AT, "before"), first_seq=6)
+    assert rows(models, sql) == [(80, 45)]
+    apply(models, STEP, first_seq=7)
+    assert rows(models, sql) == [(80, 46)]
+    off = Policy("q", warm_up=WarmUp(enabled=False))
+    apply(models, PolicyApplied(ACME, off, "lena"), first_seq=8)
+    assert rows(models, sql) == [(80, 80)]
 
 
 def test_an_alert_is_one_row_while_its_story_goes_on_and_begins_anew_after_its_end(models: str) -> None:
