@@ -1,5 +1,6 @@
 """Knot, a real authoritative name server on loopback: zones that can change, hang, or fail to load."""
 
+import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -77,6 +78,7 @@ class Knot:
         """Take queries and answer none."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)  # all its threads: one could answer still
 
     def go_on(self) -> None:
         """Answer again."""
