@@ -2,22 +2,20 @@
 
 import asyncio
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
-from ops.bench_what_if import BEGIN, Recording, entry_of
+from ops.bench_what_if import Recording, entry_of, made_up
 from ops.bulk import Bulk
 from ops.embedded import EmbeddedKafka, EmbeddedPostgres
-from ops.simulation.engine import Scenario, declared_fleet
+from ops.simulation.engine import Scenario
 from ops.site import Site
 from ops.sources import read_model_sources
 from projections.migrate import migrate
 from projections.rebuild import Rebuild, prepare
 from schemas.envelope import to_wire
-from schemas.fleet import ClientDeclared
-from schemas.policy import Policy, PolicyApplied
 from schemas.registry import Fact
 from schemas.sending import (
     AttemptAccepted,
@@ -32,10 +30,10 @@ from schemas.sending import (
     SubmissionStarted,
 )
 from schemas.topics import DELIVERY_JOURNAL, FLEET_JOURNAL
+from streams.fleet.state import FleetState
 from streams.settings import Settings
 
 OUTCOMES = (AttemptAccepted, AttemptNotSent, AttemptRefused, SendBounced, SendDelivered)
-CLIENTS = 3
 
 
 class Both(Recording):
@@ -45,17 +43,17 @@ class Both(Recording):
         super().__init__(scenario)
         self.steps: defaultdict[int, list[tuple[datetime, Fact]]] = defaultdict(list)
         self.listeners.append(self._heard)
-        self.watchers.append(lambda _state, at, fact: self._planned(at, fact))
+        self.watchers.append(self._planned)
 
     def _see(self, fact: Fact) -> None:
         if isinstance(fact, SendAdmitted):
             self._note(fact.request.ref, self.now, fact)
         super()._see(fact)
 
-    def _planned(self, at: datetime, fact: Fact) -> None:
+    def _planned(self, state: FleetState, at: datetime, fact: Fact) -> None:
         if not isinstance(fact, SendAssigned):
             return
-        row = self.state.backlog(f"{fact.ref.client}/{fact.ref.send_id}")
+        row = state.backlog(f"{fact.ref.client}/{fact.ref.send_id}")
         assert row is not None
         assert row.request is not None
         self._note(fact.ref, at, AttemptAssigned(fact.ref, fact, row.request.content, fact.sender.mailbox))
@@ -70,10 +68,8 @@ class Both(Recording):
 
 
 def lived(mailboxes: int, days: int) -> Both:
-    """Return a made-up fleet's days, with 12 domains and 3 clients."""
-    declared = declared_fleet(mailboxes, 12, CLIENTS)
-    led = [PolicyApplied(f.client, Policy("bench"), "bench") for f in declared if isinstance(f, ClientDeclared)]
-    run = Both(Scenario((*declared, *led), BEGIN, days))
+    """Return a made-up fleet's days."""
+    run = Both(made_up(mailboxes, days))
     for _ in run.run():
         pass
     return run
@@ -88,12 +84,12 @@ def records_of(run: Both) -> Iterator[tuple[str, int, bytes]]:
             yield DELIVERY_JOURNAL.name, partition, to_wire(entry_of(number, at, fact, [fact]))
 
 
-def written(settings: Settings, run: Both) -> Counter[str]:
-    """Write both journals to Kafka; return the number of entries by topic."""
-    bulk, count = Bulk(settings.connection), Counter[str]()
+def written(settings: Settings, run: Both) -> int:
+    """Write both journals to Kafka; return the number of entries."""
+    bulk, count = Bulk(settings.connection), 0
     for topic, partition, record in records_of(run):
         bulk.put(settings.prefix + topic, partition, b"bench", record)
-        count[topic] += 1
+        count += 1
     bulk.flush()
     return count
 
@@ -106,7 +102,7 @@ def rebuild_rate(folder: Path, run: Both, step: Callable[[int, int], None]) -> t
         postgres.start()
         site = Site(folder / "site", kafka.bootstrap, postgres.url)
         site.prepare()
-        entries = sum(written(site.settings, run).values())
+        entries = written(site.settings, run)
         migrate(postgres.url)
         prepare(postgres.url)
         begun = time.monotonic()

@@ -53,11 +53,16 @@ def entry_of(seq: int, at: datetime, seen: Fact, decided: list[Fact]) -> Entry:
     return Entry(f"e{seq}", "made-up", seq, before, at, None, Seen(said.type, said.v, said.data), facts)
 
 
-def recorded(mailboxes: int, days: int) -> list[bytes]:
-    """Return the journal of a made-up fleet with 12 domains and 3 clients, as Kafka would hold it."""
+def made_up(mailboxes: int, days: int) -> Scenario:
+    """Return the days of a made-up fleet with 12 domains and 3 clients, which a policy leads."""
     declared = declared_fleet(mailboxes, 12, 3)
     led = [PolicyApplied(f.client, Policy("bench"), "bench") for f in declared if isinstance(f, ClientDeclared)]
-    run = Recording(Scenario((*declared, *led), BEGIN, days))
+    return Scenario((*declared, *led), BEGIN, days)
+
+
+def recorded(mailboxes: int, days: int) -> list[bytes]:
+    """Return the journal of a made-up fleet, as Kafka would hold it."""
+    run = Recording(made_up(mailboxes, days))
     for _ in run.run():
         pass
     return [to_wire(entry) for entry in run.entries]

@@ -1,11 +1,16 @@
 """Numbered migrations: SQL files, each applied once, in order, in one transaction."""
 
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any
 
 import psycopg
 
 from projections.analysts import clients_with_login, hide, show_own_rows
+
+_ERRORS = psycopg.errors
+MADE_MEANWHILE = (_ERRORS.UniqueViolation, _ERRORS.DuplicateTable, _ERRORS.DuplicateObject)
+"""What says that another one has made the same in this moment; it stands then."""
 
 
 def scripts() -> list[tuple[int, str, str]]:
@@ -33,14 +38,8 @@ def lock(connection: psycopg.Connection[Any]) -> None:
 
     The table of migrations is the lock: an advisory one can be held by whoever may log in.
     """
-    made = False
-    while not made:
-        try:
-            with connection.transaction():
-                _make_table(connection)
-            made = True
-        except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable, psycopg.errors.DuplicateObject):
-            continue  # another one has made it in this moment
+    with suppress(*MADE_MEANWHILE), connection.transaction():
+        _make_table(connection)
     connection.execute("lock table public.migrations in exclusive mode")
 
 

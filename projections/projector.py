@@ -115,7 +115,7 @@ class Projector:
         self._sources = {source.topic: source for source in sources}
         self._positions: dict[TopicPartition, Position] = {}
         self._stopping = asyncio.Event()
-        self._records = 0
+        self.applied = 0  # records
 
     def stop(self) -> None:
         """End after the batch in hand."""
@@ -147,15 +147,9 @@ class Projector:
                     batches = await consumer.getmany(timeout_ms=200, max_records=self.batch)
                     if batches:
                         await self._apply(connection, batches)
-                        await self._learn(connection, sum(map(len, batches.values())))
                     await self._between(connection, consumer)
             finally:
                 await consumer.stop()
-
-    async def _learn(self, connection: Any, records: int) -> None:
-        before, self._records = self._records, self._records + records
-        if any(before < count <= self._records for count in LEARN_AT):
-            await analyze(connection)
 
     async def _between(self, connection: Any, consumer: Any) -> None:
         """What else is to be done after a batch; a rebuild looks whether it has caught up."""
@@ -215,8 +209,12 @@ class Projector:
             for statement, values in statements:
                 await cursor.execute(statement, _storable(values))
         self._positions.update(moved)
+        before = self.applied
         for place, messages in batches.items():
             PROJECTED.labels(place.topic).inc(len(messages))
+            self.applied += len(messages)
+        if any(before < count <= self.applied for count in LEARN_AT):
+            await analyze(connection)
 
     def _row(self, place: TopicPartition, position: Position) -> dict[str, Any]:
         return {

@@ -94,7 +94,6 @@ class Rebuild(Projector):
     ) -> None:
         super().__init__(kafka, database_url, sources)
         self.swapped = False
-        self.applied = 0
         self._feed = feed
         self._step = step
         self._ends: dict[TopicPartition, int] = {}
@@ -109,10 +108,6 @@ class Rebuild(Projector):
             for place, position in self._positions.items():
                 consumer.seek(place, position.next_offset)
 
-    async def _apply(self, connection: Any, batches: Mapping[TopicPartition, list[Any]]) -> None:
-        await super()._apply(connection, batches)
-        self.applied += sum(map(len, batches.values()))
-
     async def _from_elsewhere(self, connection: Any) -> None:
         """Apply what the archive has, and leave the rest to Kafka."""
         assert self._feed is not None
@@ -120,7 +115,6 @@ class Rebuild(Projector):
             records = self._feed(place.topic, place.partition, position.next_offset)
             while not self._stopping.is_set() and (messages := list(islice(records, self.batch))):
                 await self._apply(connection, {place: messages})
-                await self._learn(connection, len(messages))
                 self._tell()
 
     async def _between(self, connection: Any, consumer: Any) -> None:

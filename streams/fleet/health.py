@@ -83,12 +83,16 @@ def with_sign(row: SenderRow, scope: str, fact: SignCounted, at: datetime) -> Se
     counts = counts_of(fact.sign, late=fact.late, told=fact.told, again=fact.again)
     warms = scope in ("mailbox", "domain")
     before = fact.sent_at is not None and row.counts_from is not None and fact.sent_at < row.counts_from
-    of = fact.sent_at if fact.sign == "hard_bounce" else None
     return msgspec.structs.replace(
         row,
-        buckets=row.buckets if before else counted(row.buckets, counts, at, of),
+        buckets=row.buckets if before else counted(row.buckets, counts, at, _bounced_mail(fact)),
         since_step=row.since_step.plus(counts) if warms else row.since_step,
     )
+
+
+def _bounced_mail(fact: SignCounted) -> datetime | None:
+    """When the mail was sent that bounced later, None for any other sign."""
+    return fact.sent_at if fact.sign == "hard_bounce" else None
 
 
 def in_state(row: SenderRow, fact: HealthChanged, at: datetime) -> SenderRow:
@@ -353,8 +357,8 @@ def follows(state: FleetState, fact: SignCounted, at: datetime, said: HealthChan
             continue
         if fact.sign in BAD or row.state == "probation":
             policy = state.policy(fact.client)
-            of = fact.sent_at if fact.sign == "hard_bounce" else None
-            change = moved(fact.client, scope, name, with_sign(row, scope, fact, at), policy, at, of)
+            row = with_sign(row, scope, fact, at)
+            change = moved(fact.client, scope, name, row, policy, at, _bounced_mail(fact))
             if change is not None:
                 made.append(change)
     return made

@@ -56,12 +56,13 @@ def places_of(state: FleetState, client: ClientId, policy: Policy, at: datetime)
 def _place(state: FleetState, row: MailboxRow, of_domain: list[SenderRow], policy: Policy, at: datetime) -> Place:
     declared = row.declared
     own = state.sender("mailbox", declared.client, declared.mailbox)
-    usual, warm = declared.daily_quota, True
+    usual, warm, ready_in = declared.daily_quota, True, 0
     if policy.warm_up.enabled:
         ramp = ramp_of_mailbox(policy.warm_up, declared.daily_quota)
         first = ramp.target if own.warmed else ramp.start  # as long as it has not begun
         usual = cap_of(own, ramp) if own.cap else first
         warm = usual >= ramp.target
+        ready_in = 0 if warm else days_to_target(own, ramp, at.isoformat()[:10])
     senders = [own, *of_domain, state.sender("client", declared.client, "")]
     resting = any(rests(sender, at) for sender in (own, *of_domain))
     today = min(allowed(usual, sender, policy.health) for sender in senders)
@@ -77,7 +78,7 @@ def _place(state: FleetState, row: MailboxRow, of_domain: list[SenderRow], polic
         own.reserve,
         at,
         own.buckets,
-        0 if warm else days_to_target(own, ramp_of_mailbox(policy.warm_up, declared.daily_quota), at.isoformat()[:10]),
+        ready_in,
     )
 
 

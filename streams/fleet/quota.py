@@ -1,8 +1,9 @@
 """What is held per local day (mailbox, domain) and in a rolling 24 hours (route); given back when provably unsent."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import datetime, timedelta
+
+from streams.fleet.windows import AN_HOUR, utc_text
 
 REMEMBERED_DAYS = 3
 LONGEST_SLOT = timedelta(minutes=15)
@@ -27,10 +28,9 @@ def give_back(used: Mapping[str, int], period: str) -> dict[str, int]:
     return {**used, period: max(0, used[period] - 1)} if period in used else dict(used)
 
 
-@lru_cache(maxsize=64)  # at one moment it is asked of many
 def hour_of(at: datetime) -> str:
     """Return the hour (UTC) as YYYY-MM-DDTHH."""
-    return at.astimezone(UTC).isoformat()[:13]
+    return utc_text(at)[:AN_HOUR]
 
 
 def rolling(hours: Mapping[str, int], at: datetime) -> int:

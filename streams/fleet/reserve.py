@@ -36,28 +36,33 @@ def changes(
     bounds: Mapping[DomainName, int] = NO_BOUNDS,
 ) -> list[ReserveChanged]:
     """Return who joins from the reserve now, or, once a day, who goes into it. `bounds`: of domains, a day."""
+    if not policy.reserve.share:
+        return _all_back(client, places, policy)
     load = Load(places, bounds)
-    if load.total < demand or not policy.reserve.share:
+    if load.total < demand:
         return _join(client, places, policy, load, demand)
     return _go(client, places, policy, load, demand) if new_day else []
 
 
 def _join(client: ClientId, places: Sequence[Place], policy: Policy, load: Load, demand: int) -> list[ReserveChanged]:
     found: list[ReserveChanged] = []
-    wanted_none = not policy.reserve.share  # any more: all come back
-    waiting = [place for place in places if place.in_reserve and (wanted_none or (place.well and not place.resting))]
+    waiting = [place for place in places if place.in_reserve and place.well and not place.resting]
     for place in sorted(waiting, key=_bad_signs):
         more = place.usual - place.today
-        if not wanted_none and load.total >= demand:
+        if load.total >= demand:
             break
-        if not wanted_none and load.with_more(place, more) <= load.total:
+        if load.with_more(place, more) <= load.total:
             continue  # its domain is at its bound
         why = Evidence("capacity below demand", policy.version, "today", load.total, 0, demand, _record(place))
-        if wanted_none:
-            why = Evidence("no reserve is wanted", policy.version)
         found.append(ReserveChanged(client, place.mailbox, "in_use", why))
         load.take(place, more)
     return found
+
+
+def _all_back(client: ClientId, places: Sequence[Place], policy: Policy) -> list[ReserveChanged]:
+    why = Evidence("no reserve is wanted", policy.version)
+    waiting = sorted((place for place in places if place.in_reserve), key=_bad_signs)
+    return [ReserveChanged(client, place.mailbox, "in_use", why) for place in waiting]
 
 
 def _bad_signs(place: Place) -> tuple[int, int, str]:

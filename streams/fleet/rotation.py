@@ -34,10 +34,11 @@ def rests(client: ClientId, places: Sequence[Place], policy: Policy, day: date, 
     found: list[RestBegan] = []
     for number, domain in enumerate(sorted(by_domain)):
         own = by_domain[domain]
-        below = [place for place in places if domain in (place.domain, organisation_of(place.domain))]
-        if _cools_down(rules, number, len(by_domain), day) and room.take(sum(place.today for place in below)):
-            found.append(_domain_rest(client, domain, below, policy, room, at))
-            continue
+        if _cools_down(rules, number, len(by_domain), day):
+            below = [place for place in places if domain in (place.domain, organisation_of(place.domain))]
+            if room.take(sum(place.today for place in below)):
+                found.append(_domain_rest(client, domain, below, policy, room, at))
+                continue
         found += [
             _mailbox_rest(client, place, policy, room, at)
             for place in _whose_turn(own, rules, number, day)

@@ -89,7 +89,7 @@ def _counts_of(sign: Sign, handed: int, of_told: int) -> Counts:
 
 def counted(buckets: Buckets, counts: Counts, at: datetime, of: datetime | None = None) -> dict[str, Counts]:
     """Return the buckets with these counts added at `at`, or to the time `of` before; what is old has melted."""
-    key = _text(of or at)[:TEN_MINUTES]
+    key = utc_text(of or at)[:TEN_MINUTES]
     kept = dict(buckets) if key in buckets else _melted(buckets, at)
     before = kept.get(key)
     kept[key] = counts if before is None else before.plus(counts)
@@ -97,7 +97,8 @@ def counted(buckets: Buckets, counts: Counts, at: datetime, of: datetime | None 
 
 
 @lru_cache(maxsize=MOMENTS)
-def _text(at: datetime) -> str:
+def utc_text(at: datetime) -> str:
+    """Return the time (UTC) as text, whose beginning names its day, hour or ten minutes."""
     return at.astimezone(UTC).isoformat()
 
 
@@ -105,9 +106,9 @@ def _text(at: datetime) -> str:
 def _firsts(at: datetime) -> tuple[str, str, str]:
     """The first keys that are kept: of ten minutes, of an hour, of a day."""
     return (
-        _text(at - KEPT_FINE)[:TEN_MINUTES],
-        _text(at - KEPT_BY_HOUR)[:AN_HOUR],
-        _text(at - KEPT_BY_DAY)[:A_DAY],
+        utc_text(at - KEPT_FINE)[:TEN_MINUTES],
+        utc_text(at - KEPT_BY_HOUR)[:AN_HOUR],
+        utc_text(at - KEPT_BY_DAY)[:A_DAY],
     )
 
 
@@ -128,13 +129,13 @@ def _melted(buckets: Buckets, at: datetime) -> dict[str, Counts]:
 
 def since(buckets: Buckets, start: datetime) -> Counts:
     """Return what was counted from `start` on; a bucket that lies only partly within counts whole."""
-    text = _text(start)
+    text = utc_text(start)
     return _sum([counts for key, counts in buckets.items() if key >= text[: len(key)]])
 
 
 def last_handed(buckets: Buckets, start: datetime, handed: int, end: datetime | None = None) -> Counts:
     """Return what was counted with about the last `handed` attempts from `start` on, up to `end`; in whole buckets."""
-    text, until = _text(start), "" if end is None else _text(end)
+    text, until = utc_text(start), "" if end is None else utc_text(end)
     found: list[Counts] = []
     so_far = 0
     for key in sorted(buckets, reverse=True):
